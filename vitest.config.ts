@@ -1,0 +1,48 @@
+/**
+ * Three sets of tests. `npm test` runs unit and integration, `npm run test:slow` the slow ones; CI all.
+ *
+ * unit         pure code and simulations: parallel, short
+ * integration  real programs (file systems, NBD clients, rsync, rclone): minutes in all
+ * slow         the same at scale: kills, virtual machines, whole file trees; one file at a time
+ */
+import { defineConfig } from 'vitest/config';
+import { Summary } from './test/support/summary.js';
+
+const SECOND_MS = 1000;
+const MINUTE_MS = 60 * SECOND_MS;
+
+export default defineConfig({
+  test: {
+    reporters: ['default', new Summary()],
+    projects: [
+      {
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          testTimeout: 20 * SECOND_MS,
+          sequence: { groupOrder: 0 },
+        },
+      },
+      {
+        test: {
+          name: 'integration',
+          include: ['test/integration/**/*.test.ts'],
+          testTimeout: MINUTE_MS,
+          hookTimeout: MINUTE_MS,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          name: 'slow',
+          include: ['test/slow/**/*.test.ts'],
+          testTimeout: 15 * MINUTE_MS,
+          hookTimeout: 5 * MINUTE_MS,
+          fileParallelism: false,
+          sequence: { groupOrder: 2 },
+        },
+      },
+    ],
+  },
+});
