@@ -1,0 +1,177 @@
+/**
+ * A commit: a record that lists what follows it. It counts as a whole or not at all.
+ *
+ * In the log, each piece placed by the stripe rules, the first at a sector boundary:
+ *
+ *   header        136   the 112 bytes below as a slot: ciphertext, tag, salt
+ *   body                the entries, as a slot (absent when there are none)
+ *   block and node slots, in the order of the entries
+ *   root pieces         when rootBytes > 0: a closed root's replica
+ *   padding             keystream, to the next sector boundary
+ *
+ * Header plaintext: magic "CVCO", version, flags u16 = 0, sequence u64, chain hash of the predecessor 32,
+ * durable-up-to u64, time u64 (ms), body bytes u32, slot count u32, root bytes u32, zero 28.
+ *
+ * The chain hash after a commit is SHA-256(predecessor's chain hash || header slot || body slot).
+ *
+ * An entry is 16 bytes: kind u8, level u8, count u48, number u64. A move is followed by `count` old
+ * addresses of 8 bytes (ordinal u32, position u32).
+ */
+import { FormatError, magic, RecordReader, RecordWriter } from './codec.js';
+
+export const COMMIT_HEADER_PLAIN_BYTES = 112;
+const MAGIC = magic('CVCO');
+const VERSION = 1;
+const ENTRY_BYTES = 16;
+const OLD_ADDRESS_BYTES = 8;
+
+/** The body of a commit has at most this many bytes: it must fit the smallest stripe unit. */
+export const MAX_COMMIT_BODY_BYTES: number = 32 * 1024;
+/** The most entries that a body can hold. */
+export const MAX_COMMIT_ENTRIES: number = MAX_COMMIT_BODY_BYTES / ENTRY_BYTES;
+
+/** The plaintext of a root replica is cut into pieces of this size. */
+export const ROOT_PIECE_BYTES: number = 16 * 1024;
+
+/** What a slot or record is: the `kind` of its associated data. A node's level is kind >> 8. */
+export const SLOT_KIND = { block: 1, node: 2, commitHeader: 3, commitBody: 4, root: 5 } as const;
+
+export function nodeSlotKind(level: number): number {
+  return SLOT_KIND.node | (level << 8);
+}
+
+export interface CommitHeader {
+  readonly sequence: number;
+  readonly previousChain: Uint8Array;
+  /** The last commit that was known to be durable when this one was written. */
+  readonly durableUpTo: number;
+  readonly timeMs: number;
+  readonly bodyBytes: number;
+  readonly slotCount: number;
+  /** Bytes of the root file whose replica ends this commit; 0 for none. */
+  readonly rootBytes: number;
+}
+
+export type CommitEntry =
+  /** `count` blocks from block `number` on, a slot each. */
+  | { readonly kind: 'write'; readonly number: number; readonly count: number }
+  /** `count` blocks from block `number` on read as zeros; no slots. */
+  | { readonly kind: 'hole'; readonly number: number; readonly count: number }
+  /** `count` map nodes of a level from index `number` on, a slot each. */
+  | {
+      readonly kind: 'node';
+      readonly level: number;
+      readonly number: number;
+      readonly count: number;
+    }
+  /**
+   * Blocks moved by the collector: each counts only if the map still names its old address.
+   * `old` holds ordinal and position of each, in turn.
+   */
+  | {
+      readonly kind: 'move';
+      readonly number: number;
+      readonly count: number;
+      readonly old: Uint32Array;
+    };
+
+const KIND_CODES = { write: 1, hole: 2, node: 3, move: 4 } as const;
+
+export function encodeCommitHeader(header: CommitHeader): Uint8Array {
+  return new RecordWriter(COMMIT_HEADER_PLAIN_BYTES)
+    .u32(MAGIC)
+    .u16(VERSION)
+    .u16(0)
+    .u64(header.sequence)
+    .fixed(header.previousChain, 32)
+    .u64(header.durableUpTo)
+    .u64(header.timeMs)
+    .u32(header.bodyBytes)
+    .u32(header.slotCount)
+    .u32(header.rootBytes)
+    .padTo(COMMIT_HEADER_PLAIN_BYTES)
+    .finish();
+}
+
+export function decodeCommitHeader(plain: Uint8Array): CommitHeader {
+  const reader = new RecordReader(plain, 'commit header');
+  reader.start(MAGIC, VERSION);
+  reader.zeros(2);
+  const header: CommitHeader = {
+    sequence: reader.u64(),
+    previousChain: reader.fixed(32),
+    durableUpTo: reader.u64(),
+    timeMs: reader.u64(),
+    bodyBytes: reader.u32(),
+    slotCount: reader.u32(),
+    rootBytes: reader.u32(),
+  };
+  reader.require(header.bodyBytes <= MAX_COMMIT_BODY_BYTES, 'a body that is too long');
+  reader.end();
+  return header;
+}
+
+export function entryBytes(entry: CommitEntry): number {
+  return ENTRY_BYTES + (entry.kind === 'move' ? entry.count * OLD_ADDRESS_BYTES : 0);
+}
+
+/** Slots that follow the commit for this entry. */
+export function entrySlots(entry: CommitEntry): number {
+  return entry.kind === 'hole' ? 0 : entry.count;
+}
+
+export function encodeCommitBody(entries: readonly CommitEntry[]): Uint8Array {
+  const writer = new RecordWriter(entries.length * ENTRY_BYTES);
+  for (const entry of entries) {
+    writer
+      .u8(KIND_CODES[entry.kind])
+      .u8(entry.kind === 'node' ? entry.level : 0)
+      .u48(entry.count)
+      .u64(entry.number);
+    if (entry.kind === 'move') for (const word of entry.old) writer.u32(word);
+  }
+  return writer.finish();
+}
+
+export function decodeCommitBody(plain: Uint8Array, slotCount: number): CommitEntry[] {
+  const reader = new RecordReader(plain, 'commit body');
+  const entries: CommitEntry[] = [];
+  let slots = 0;
+  while (reader.remaining > 0) {
+    const entry = readEntry(reader);
+    slots += entrySlots(entry);
+    reader.require(slots <= slotCount, 'more entries than slots');
+    entries.push(entry);
+  }
+  reader.require(slots === slotCount, 'fewer entries than slots');
+  return entries;
+}
+
+function readEntry(reader: RecordReader): CommitEntry {
+  const code = reader.u8();
+  const level = reader.u8();
+  const count = reader.u48();
+  const number = reader.u64();
+  reader.require(count > 0 && Number.isSafeInteger(number + count), 'an impossible range');
+  reader.require(level === 0 || code === KIND_CODES.node, 'a level where none belongs');
+  switch (code) {
+    case KIND_CODES.write:
+      return { kind: 'write', number, count };
+    case KIND_CODES.hole:
+      return { kind: 'hole', number, count };
+    case KIND_CODES.node:
+      return { kind: 'node', level, number, count };
+    case KIND_CODES.move: {
+      reader.require(count * OLD_ADDRESS_BYTES <= reader.remaining, 'a count beyond its end');
+      return { kind: 'move', number, count, old: readWords(reader, count * 2) };
+    }
+    default:
+      throw new FormatError(`commit body has an entry of unknown kind ${code}`);
+  }
+}
+
+function readWords(reader: RecordReader, count: number): Uint32Array {
+  const words = new Uint32Array(count);
+  for (let i = 0; i < count; i++) words[i] = reader.u32();
+  return words;
+}
