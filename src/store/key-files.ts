@@ -1,0 +1,144 @@
+/**
+ * Key files: opening a volume with a credential, and changing who can. Layout: format/key-file.ts.
+ *
+ * Key files are immutable: a change publishes a new one with a higher counter and removes the older.
+ * The newest that opens counts. A host can hide a newer one; the root names the counter that it knew.
+ */
+import { equalBytes } from '../base/bytes.js';
+import { ChunkvolError } from '../base/errors.js';
+import type { Files } from '../base/files.js';
+import { createHmac } from 'node:crypto';
+import { unwrapVolumeKey, type Credential, type WrappedKey } from '../crypto/key-slot.js';
+import { VolumeKeys } from '../crypto/key-schedule.js';
+import {
+  decodeKeyFile,
+  encodeKeyFile,
+  MAX_KEY_FILE_BYTES,
+  type KeyFile,
+  type KeySlot,
+} from '../format/key-file.js';
+import { sha256 } from '../format/root.js';
+import { decodeOrNull } from './chunk-meta.js';
+import { keyFolder, NAME_PATTERN } from './context.js';
+import { publishFile, readWhole } from './publish.js';
+
+export interface UnlockedVolume {
+  readonly volumeKey: Uint8Array;
+  readonly keys: VolumeKeys;
+  readonly keyFile: KeyFile;
+  /** The slot that the credential opened. */
+  readonly slotId: Uint8Array;
+}
+
+interface KeyFileOnDisk {
+  readonly name: string;
+  readonly file: KeyFile;
+  readonly body: Uint8Array;
+  readonly mac: Uint8Array;
+}
+
+/**
+ * Finds the volume key. Throws 'not-a-volume' where there is no key file, 'damaged' when none can be
+ * read, 'wrong-key' when the credential fits no slot.
+ */
+export async function unlock(
+  files: Files,
+  folder: string,
+  credential: Credential,
+): Promise<UnlockedVolume> {
+  const candidates = await readKeyFiles(files, folder);
+  for (const candidate of candidates) {
+    const unlocked = await tryUnlock(candidate, credential);
+    if (unlocked) return unlocked;
+  }
+  const what = credential.kind === 'passphrase' ? 'passphrase' : 'key file';
+  throw new ChunkvolError('wrong-key', `wrong ${what} for the volume in ${folder}`);
+}
+
+/** The key files of a folder, the highest counter first. */
+async function readKeyFiles(files: Files, folder: string): Promise<KeyFileOnDisk[]> {
+  const keys = keyFolder({ folder });
+  const found: KeyFileOnDisk[] = [];
+  const names = (await files.list(keys)).filter((name) => NAME_PATTERN.test(name));
+  for (const name of names) {
+    const bytes = await readWhole(files, `${keys}/${name}`, MAX_KEY_FILE_BYTES).catch(() => null);
+    const decoded = bytes && decodeOrNull(() => decodeKeyFile(bytes));
+    if (decoded) found.push({ name, ...decoded });
+  }
+  if (names.length === 0) {
+    throw new ChunkvolError(
+      'not-a-volume',
+      `${folder} holds no volume: there is no key file in ${keys}`,
+    );
+  }
+  if (found.length === 0) {
+    throw new ChunkvolError(
+      'damaged',
+      `no key file in ${keys} can be read; bring one back from a copy of the volume`,
+    );
+  }
+  return found.sort((a, b) => b.file.counter - a.file.counter);
+}
+
+async function tryUnlock(
+  candidate: KeyFileOnDisk,
+  credential: Credential,
+): Promise<UnlockedVolume | null> {
+  for (const slot of candidate.file.slots) {
+    const volumeKey = await unwrapVolumeKey(wrappedKey(slot), credential);
+    if (!volumeKey) continue;
+    const keys = new VolumeKeys(volumeKey);
+    if (!equalBytes(keyFileMac(keys, candidate.body), candidate.mac)) continue;
+    return { volumeKey, keys, keyFile: candidate.file, slotId: slot.id };
+  }
+  return null;
+}
+
+/** Publishes a key file, and removes those with a lower counter. */
+export async function publishKeyFile(
+  files: Files,
+  folder: string,
+  keys: VolumeKeys,
+  keyFile: KeyFile,
+): Promise<void> {
+  const earlier = await files.list(keyFolder({ folder }));
+  const body = encodeKeyFile(keyFile);
+  const bytes = Buffer.concat([body, keyFileMac(keys, body)]);
+  const name = keys.maintenance.fileName('key', sha256(bytes));
+  await publishFile(files, keyFolder({ folder }), name, bytes);
+  for (const old of earlier) {
+    if (NAME_PATTERN.test(old) && old !== name)
+      await files.remove(`${keyFolder({ folder })}/${old}`);
+  }
+}
+
+/** The slot record for a wrapped key. */
+export function keySlot(id: Uint8Array, createdMs: number, wrapped: WrappedKey): KeySlot {
+  return {
+    id,
+    kind: wrapped.kdf === 'argon2id' ? 'passphrase' : 'key-file',
+    ...wrapped.parameters,
+    createdMs,
+    salt: wrapped.salt,
+    commitment: wrapped.commitment,
+    nonce: wrapped.nonce,
+    wrapped: wrapped.wrapped,
+  };
+}
+
+function wrappedKey(slot: KeySlot): WrappedKey {
+  const { memoryKiB, iterations, lanes, salt, commitment, nonce, wrapped } = slot;
+  const kdf = slot.kind === 'passphrase' ? 'argon2id' : 'key-file';
+  return {
+    kdf,
+    parameters: { memoryKiB, iterations, lanes },
+    salt,
+    commitment,
+    nonce,
+    wrapped,
+  };
+}
+
+function keyFileMac(keys: VolumeKeys, body: Uint8Array): Uint8Array {
+  return createHmac('sha256', keys.data.keyFile).update(body).digest();
+}

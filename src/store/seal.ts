@@ -1,0 +1,138 @@
+/**
+ * The seal: footers, fdatasync of all members, renames, fsync of the folder. From the first member
+ * that bears its final name on the seal is decided, and a crash in between is finished, never redone
+ * differently (see finish-seals.ts).
+ */
+import { settleAll } from '../base/async.js';
+import { MIB } from '../base/bytes.js';
+import { memberCount } from '../base/geometry.js';
+import type { OpenFile } from '../base/files.js';
+import { memberBytes, rowCount } from '../erasure/stripe.js';
+import { encodeManifest, footerBytes, type RootReplica } from '../format/footer.js';
+import { sha256 } from '../format/root.js';
+import { sealFooter } from './chunk-meta.js';
+import { chunkFolder, type StoreContext } from './context.js';
+import type { GroupWriter } from './group-writer.js';
+import { memberName, memberPaths, type Group } from './group.js';
+import { memberDigest, parityCounter } from './parity.js';
+
+export interface SealPlan {
+  readonly end: number;
+  readonly firstSequence: number;
+  /** Sequence number of the commit after the last. */
+  readonly endSequence: number;
+  readonly chain: Uint8Array;
+  readonly root: RootReplica | null;
+  /** Bring every file to the chunk size. */
+  readonly full: boolean;
+}
+
+/** Seals the group of a writer that has laid out its last commit; the writer is closed after. */
+export async function sealWriter(
+  context: StoreContext,
+  writer: GroupWriter,
+  plan: SealPlan,
+): Promise<void> {
+  writer.finish();
+  await writer.write();
+  await sealFiles(context, writer.group, writer.files, [...writer.group.paths], writer.macs, plan);
+  await writer.close();
+}
+
+/**
+ * Seals a group whose units are all in `files`, each of exactly its length, under the group's present
+ * seal id. `paths` are the files' present names, `macs` the unit MACs of each member.
+ */
+export async function sealFiles(
+  context: StoreContext,
+  group: Group,
+  files: readonly OpenFile[],
+  paths: readonly string[],
+  macs: readonly (readonly Uint8Array[])[],
+  plan: SealPlan,
+): Promise<void> {
+  const manifest = encodeManifest({
+    volumeId: context.volumeId,
+    groupId: group.id,
+    sealId: group.sealId,
+    ordinal: group.ordinal,
+    geometry: group.geometry,
+    ...plan,
+    digests: macs.map(memberDigest),
+  });
+  await settleAll(
+    files.map((file, place) => writeEnd(context, group, file, place, manifest, macs[place]!, plan)),
+  );
+  await settleAll(files.map((file) => file.sync()));
+  const final = memberPaths(context, group.id, group.sealId, group.geometry, '');
+  for (const [place, path] of paths.entries()) {
+    await context.files.rename(path, final[place]!);
+    group.paths[place] = final[place]!;
+  }
+  await context.files.syncFolder(chunkFolder(context));
+  group.state = 'sealed';
+  group.end = plan.end;
+  group.parityRows = rowCount(group.geometry, plan.end);
+  group.manifestDigest = sha256(manifest);
+}
+
+/** Bytes of a member's file once sealed. */
+export function sealedBytes(
+  group: Pick<Group, 'geometry'>,
+  plan: Pick<SealPlan, 'end' | 'full'>,
+  place: number,
+): number {
+  if (plan.full) return group.geometry.chunkBytes;
+  const rows = rowCount(group.geometry, plan.end);
+  return memberBytes(group.geometry, plan.end, place) + footerBytes(group.geometry, rows);
+}
+
+/** Whether a sealed member's file can have this size: short or full, for all that a root says of it. */
+export function plausibleSize(
+  group: Pick<Group, 'geometry' | 'end'>,
+  place: number,
+  bytes: number,
+): boolean {
+  return [false, true].some(
+    (full) => sealedBytes(group, { end: group.end, full }, place) === bytes,
+  );
+}
+
+/** Everything behind the last unit of one member: fill, when the file is to be full, and the footer. */
+export async function writeEnd(
+  context: StoreContext,
+  group: Group,
+  file: OpenFile,
+  place: number,
+  manifest: Uint8Array,
+  macs: readonly Uint8Array[],
+  plan: Pick<SealPlan, 'end' | 'full'>,
+): Promise<void> {
+  const name = memberName(context, group.id, group.sealId, place);
+  const fileBytes = sealedBytes(group, plan, place);
+  const footer = sealFooter(context.keys.maintenance, name, manifest, macs, fileBytes);
+  const from = memberBytes(group.geometry, plan.end, place);
+  const footerAt = fileBytes - footer.length;
+  await writeFill(context, group, file, place, from, footerAt);
+  await file.write(footer, footerAt);
+}
+
+/** Keystream of the seal's fill key: the stream of this place, from its start. */
+async function writeFill(
+  context: StoreContext,
+  group: Group,
+  file: OpenFile,
+  place: number,
+  from: number,
+  to: number,
+): Promise<void> {
+  for (let at = from; at < to; at += MIB) {
+    const bytes = new Uint8Array(Math.min(MIB, to - at));
+    context.engine.ctr(group.sealKeys.fill, parityCounter(place, 0), bytes, at - from);
+    await file.write(bytes, at);
+  }
+}
+
+export function allPlaces(group: Pick<Group, 'geometry'>): number[] {
+  return Array.from({ length: memberCount(group.geometry) }, (_, place) => place);
+}

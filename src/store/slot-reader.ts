@@ -1,0 +1,179 @@
+/**
+ * Reading slots: right bytes or an error, never others.
+ *
+ * A run of slots is one read of one file and one call of the crypto engine. Slots whose tag does not
+ * match, or whose file is not there, are reconstructed from the other members; what verifies is handed
+ * out, put back into the file it belongs to, and counted.
+ */
+import { ChunkvolError } from '../base/errors.js';
+import { SLOT_OVERHEAD_BYTES, type SlotBatch, type SlotKey } from '../crypto/engine.js';
+import { locate } from '../erasure/stripe.js';
+import type { StoreContext } from './context.js';
+import { groupLabel, type Group } from './group.js';
+import { MemberReader } from './member-reader.js';
+import type { OpenFiles } from './open-files.js';
+import { Reconstructor } from './reconstruct.js';
+import { ScratchBuffers } from './scratch.js';
+
+/** Slots of equal size, one behind the other in one stripe unit. */
+export interface SlotRun {
+  readonly group: Group;
+  readonly key: SlotKey;
+  readonly address: number;
+  readonly count: number;
+  readonly plainBytes: number;
+  readonly kind: number;
+  /** The number bound to slot i is numbers[i]; its plaintext goes to plain[plainAt[i]]. */
+  readonly numbers: Float64Array;
+  readonly plain: Uint8Array;
+  readonly plainAt: Uint32Array;
+}
+
+export interface HealCounters {
+  /** Slots that were reconstructed for a reader. */
+  reconstructedSlots: number;
+  /** Slots of those that were put back into their file. */
+  healedSlots: number;
+}
+
+export class SlotReader {
+  readonly counters: HealCounters = { reconstructedSlots: 0, healedSlots: 0 };
+  readonly members: MemberReader;
+  private readonly scratch = new ScratchBuffers();
+  private readonly reconstructor: Reconstructor;
+
+  constructor(
+    private readonly context: StoreContext,
+    readonly openFiles: OpenFiles,
+    /** Whether found damage may be mended in place. */
+    private readonly mayHeal: boolean,
+  ) {
+    this.members = new MemberReader(context, openFiles);
+    this.reconstructor = new Reconstructor(context, this.members);
+  }
+
+  /** Reads and opens a run. Throws 'lost' when a slot can be had neither from its file nor from the others. */
+  async read(run: SlotRun): Promise<void> {
+    const failed = await this.readOrFail(run);
+    for (let index = 0; index < run.count; index++) {
+      if (failed[index] !== 0) await this.recover(run, index);
+    }
+  }
+
+  /** Reads a run without help from parity; 1 in the result marks what could not be opened. */
+  async readOrFail(run: SlotRun): Promise<Uint8Array> {
+    const failed = new Uint8Array(run.count);
+    const slotBytes = run.plainBytes + SLOT_OVERHEAD_BYTES;
+    const { member, offset } = locate(run.group.geometry, run.address);
+    const buffer = this.scratch.acquire(run.count * slotBytes);
+    const slots = buffer.subarray(0, run.count * slotBytes);
+    try {
+      if (await this.members.read(run.group, member, offset, slots)) {
+        this.context.engine.openSlots(run.key, batchOf(run, slots, 0, run.count), failed);
+      } else {
+        failed.fill(1);
+      }
+    } finally {
+      this.scratch.release(buffer);
+    }
+    return failed;
+  }
+
+  /**
+   * One record: its plaintext, and its bytes as stored. null when it does not open, and, in a group that
+   * has parity there, cannot be reconstructed either.
+   */
+  async readRecord(
+    group: Group,
+    key: SlotKey,
+    address: number,
+    plainBytes: number,
+    kind: number,
+    number: number,
+  ): Promise<{ plain: Uint8Array; sealed: Uint8Array } | null> {
+    const run: SlotRun = {
+      group,
+      key,
+      address,
+      count: 1,
+      plainBytes,
+      kind,
+      numbers: Float64Array.of(number),
+      plain: new Uint8Array(plainBytes),
+      plainAt: Uint32Array.of(0),
+    };
+    const opens = (sealed: Uint8Array): boolean =>
+      this.context.engine.openSlots(key, batchOf(run, sealed, 0, 1), new Uint8Array(1)) === 0;
+    const stored = new Uint8Array(plainBytes + SLOT_OVERHEAD_BYTES);
+    const { member, offset } = locate(group.geometry, address);
+    if ((await this.members.read(group, member, offset, stored)) && opens(stored)) {
+      return { plain: run.plain, sealed: stored };
+    }
+    const rebuilt = await this.reconstructor.range(group, address, stored.length, opens);
+    return rebuilt && { plain: run.plain, sealed: rebuilt };
+  }
+
+  private async recover(run: SlotRun, index: number): Promise<void> {
+    const slotBytes = run.plainBytes + SLOT_OVERHEAD_BYTES;
+    const address = run.address + index * slotBytes;
+    const slot = await this.reconstructor.range(run.group, address, slotBytes, (candidate) => {
+      const failed = new Uint8Array(1);
+      return (
+        this.context.engine.openSlots(run.key, batchOf(run, candidate, index, 1), failed) === 0
+      );
+    });
+    const { member, offset } = locate(run.group.geometry, address);
+    const path = run.group.paths[member]!;
+    if (!slot) {
+      throw new ChunkvolError(
+        'lost',
+        `${path} is damaged or missing at byte ${offset}, and ${groupLabel(run.group)} has too few healthy files to rebuild it; run chunkvol repair --from a remote`,
+      );
+    }
+    this.counters.reconstructedSlots++;
+    if (this.mayHeal && (await this.putBack(path, offset, slot))) this.counters.healedSlots++;
+  }
+
+  /** Writes verified bytes where they belong, keeping the time of the file. A missing file stays missing. */
+  private async putBack(path: string, offset: number, bytes: Uint8Array): Promise<boolean> {
+    const { files } = this.context;
+    try {
+      const stat = await files.stat(path);
+      if (!stat || stat.bytes < offset + bytes.length) return false;
+      const file = await files.open(path, 'update');
+      try {
+        await file.write(bytes, offset);
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+      await files.touch(path, stat.modifiedMs);
+      return true;
+    } catch {
+      // The reader has its bytes; that the file could not be mended is found again by a scrub.
+      return false;
+    }
+  }
+}
+
+/** The part [first, first + count) of a run as a batch over `slots`, which holds just that part. */
+function batchOf(run: SlotRun, slots: Uint8Array, first: number, count: number): SlotBatch {
+  const slotBytes = run.plainBytes + SLOT_OVERHEAD_BYTES;
+  const slotAt = new Uint32Array(count);
+  const positions = new Uint32Array(count);
+  for (let i = 0; i < count; i++) {
+    slotAt[i] = i * slotBytes;
+    positions[i] = (run.address + (first + i) * slotBytes) / 8;
+  }
+  return {
+    count,
+    plainBytes: run.plainBytes,
+    plain: run.plain,
+    plainAt: run.plainAt.subarray(first, first + count),
+    slots,
+    slotAt,
+    positions,
+    numbers: run.numbers.subarray(first, first + count),
+    kind: run.kind,
+  };
+}
