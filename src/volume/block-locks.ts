@@ -1,0 +1,32 @@
+/**
+ * Locks on ranges of blocks: two writes that touch the same block take effect one after the other,
+ * even when the first has to read what it only changes in part.
+ */
+
+interface Held {
+  readonly start: number;
+  readonly end: number;
+  readonly done: Promise<void>;
+}
+
+export class BlockLocks {
+  private readonly held = new Set<Held>();
+
+  /** Runs `work` when nobody who came earlier holds any block of [start, end). */
+  async with(start: number, end: number, work: () => Promise<void>): Promise<void> {
+    const earlier: Promise<void>[] = [];
+    for (const other of this.held) {
+      if (other.start < end && start < other.end) earlier.push(other.done);
+    }
+    let release!: () => void;
+    const mine: Held = { start, end, done: new Promise((resolve) => (release = resolve)) };
+    this.held.add(mine);
+    try {
+      if (earlier.length > 0) await Promise.all(earlier);
+      await work();
+    } finally {
+      this.held.delete(mine);
+      release();
+    }
+  }
+}

@@ -1,0 +1,231 @@
+/**
+ * Checkpoints: changed map nodes go to the log, children before parents, and a root names the result.
+ *
+ * - `checkpoint` leaves the group open; its root needs the open files, and never leaves this machine.
+ * - `closeGroup` makes a closed root, puts its replica at the end of the group, and seals the group;
+ *   the root is published when the seal is complete.
+ *
+ * A root is published only when everything that it names is durable. Nodes count as clean from the
+ * moment they are durable. All is called under the write path's lock.
+ */
+import { errorMessage } from '../base/errors.js';
+import type { LogPoint, Root, RootGroup } from '../format/root.js';
+import type { GroupWriter } from '../store/group-writer.js';
+import { groupLabel, rootEntry } from '../store/group.js';
+import { sealWriter, type SealPlan } from '../store/seal.js';
+import type { OpenFiles } from '../store/open-files.js';
+import { NODE_SLOT_BYTES, type CachedNode } from './block-map.js';
+import { MAX_DIRTY_NODES, MAX_NODES_PER_COMMIT, MAX_TAIL_BYTES } from './limits.js';
+import type { Pieces } from './log.js';
+import type { LogEnd } from './log-end.js';
+import type { RootParts } from './roots.js';
+
+/** What a checkpoint may need beside its nodes and its root: headers, bodies, padding. */
+const SLACK_BYTES = 64 * 1024;
+
+/** Times that a checkpoint is started again because the disk failed under it. */
+const MAX_ATTEMPTS = 3;
+
+interface Closing {
+  readonly plan: Omit<SealPlan, 'full'>;
+  readonly root: Root;
+  readonly bytes: Uint8Array;
+}
+
+export class Checkpointer {
+  private sealing: Promise<void> = Promise.resolve();
+  /** Why the last seal did not come about. */
+  private sealFailure: unknown = null;
+
+  constructor(
+    private readonly end: LogEnd,
+    private readonly openFiles: OpenFiles,
+  ) {}
+
+  /** Whether commits of these pieces, changing so many leaves, leave room for the closing checkpoint. */
+  hasRoom(writer: GroupWriter, pieces: Pieces, leaves: number): boolean {
+    const { map, roots, groups } = this.end.parts;
+    const nodes = Math.ceil(map.dirtyBound(leaves) * NODE_SLOT_BYTES * 1.05);
+    const closing = nodes + roots.bound(groups.all().length) + SLACK_BYTES;
+    return writer.endAfter(pieces) + closing <= writer.capacity;
+  }
+
+  async whenDue(): Promise<void> {
+    const due =
+      this.end.tailBytes >= MAX_TAIL_BYTES || this.end.parts.map.dirtyCount >= MAX_DIRTY_NODES;
+    if (due) await this.checkpoint();
+  }
+
+  /** A checkpoint without a seal. */
+  async checkpoint(): Promise<void> {
+    const { map, roots, onNotice } = this.end.parts;
+    const nodes = map.takeDirty();
+    await this.appendNodes(await this.end.writerOrNew(), nodes);
+    // When the group had to be replaced the nodes are changed still, and the next checkpoint is due.
+    if (!(await this.end.makeDurable())) return;
+    map.markClean(nodes);
+    const root = roots.make(this.rootParts(false, this.end.point));
+    try {
+      await roots.publish(root, roots.seal(root));
+      this.end.tailBytes = 0;
+    } catch (error) {
+      onNotice(`no new root could be written: ${errorMessage(error)}`);
+    }
+  }
+
+  /**
+   * Ends the open group with a closed root and seals it in the background. `full`: its files are
+   * brought to the chunk size.
+   */
+  async closeGroup(full: boolean): Promise<void> {
+    await this.sealing;
+    for (let attempt = 1; ; attempt++) {
+      const nodes = this.end.parts.map.takeDirty();
+      const last = nodes.slice(Math.max(0, nodes.length - MAX_NODES_PER_COMMIT));
+      const writer = await this.appendNodes(
+        await this.end.writerOrNew(),
+        nodes.slice(0, nodes.length - last.length),
+      );
+      const { writer: closed, closing } = await this.appendClosing(writer, last);
+      const durable = await this.end.makeDurable();
+      if (!durable && attempt < MAX_ATTEMPTS) continue;
+      if (!durable) this.end.throwFailure();
+      this.end.parts.map.markClean(nodes);
+      // While a group waits to be sealed no root is closed, and another one is due.
+      this.end.changed = !closing.root.closed;
+      this.end.tailBytes = 0;
+      this.startSeal(closed, { ...closing.plan, full }, closing);
+      return;
+    }
+  }
+
+  /** Waits for the seal under way; throws when it, or the one before, failed and no other came since. */
+  async sealed(): Promise<void> {
+    await this.sealing;
+    // eslint-disable-next-line @typescript-eslint/only-throw-error -- the error is handed on as it came
+    if (this.sealFailure !== null) throw this.sealFailure;
+  }
+
+  /** Lays out nodes in commits of bounded size, in as many groups as they need. */
+  private async appendNodes(
+    first: GroupWriter,
+    nodes: readonly CachedNode[],
+  ): Promise<GroupWriter> {
+    const { log } = this.end.parts;
+    let writer = first;
+    for (let at = 0; at < nodes.length; at += MAX_NODES_PER_COMMIT) {
+      const some = nodes.slice(at, at + MAX_NODES_PER_COMMIT);
+      if (!writer.fits(log.checkpointPieces(some, 0))) writer = await this.rollPlain(writer);
+      const before = writer.address;
+      log.appendNodes(writer, some, this.placer(writer));
+      this.end.noteLogged(writer.address - before);
+    }
+    return writer;
+  }
+
+  private async appendClosing(
+    present: GroupWriter,
+    nodes: readonly CachedNode[],
+  ): Promise<{ writer: GroupWriter; closing: Closing }> {
+    const { log, roots, groups } = this.end.parts;
+    // One group more than now, should the closing commit need a new one.
+    const bound = roots.bound(groups.all().length + 1);
+    const fits = present.fits(log.checkpointPieces(nodes, bound));
+    const writer = fits ? present : await this.rollPlain(present);
+    const before = writer.address;
+    const rootBytes = roots.measure(this.rootParts(true, this.end.point, writer));
+    let root!: Root;
+    let bytes!: Uint8Array;
+    const { rootAddress } = log.appendNodes(
+      writer,
+      nodes,
+      this.placer(writer),
+      rootBytes,
+      (end) => {
+        root = roots.make(this.rootParts(true, end, writer));
+        bytes = roots.seal(root);
+        return bytes;
+      },
+    );
+    this.end.noteLogged(writer.address - before);
+    const replica = { address: rootAddress, bytes: rootBytes, generation: root.generation };
+    return { writer, closing: { plan: { ...this.sealPlan(), root: replica }, root, bytes } };
+  }
+
+  private placer(writer: GroupWriter): (node: CachedNode, position: number) => void {
+    return (node, position) => {
+      this.end.parts.map.place(node, writer.group.ordinal, position);
+    };
+  }
+
+  /** Seals the open group as it is, without a root, because more nodes are to come than it can take. */
+  private async rollPlain(writer: GroupWriter): Promise<GroupWriter> {
+    if (await this.end.makeDurable()) {
+      const plan = { ...this.sealPlan(), root: null, full: true };
+      await this.sealing;
+      this.startSeal(writer, plan, null);
+    }
+    return this.end.writerOrNew();
+  }
+
+  private sealPlan(): Pick<SealPlan, 'end' | 'firstSequence' | 'endSequence' | 'chain'> {
+    const { address, sequence, chain } = this.end.point;
+    const firstSequence = this.end.writerFirstSequence;
+    return { end: address, firstSequence, endSequence: sequence, chain };
+  }
+
+  private startSeal(writer: GroupWriter, plan: SealPlan, closing: Closing | null): void {
+    this.end.release();
+    this.sealing = this.seal(writer, plan, closing);
+  }
+
+  private async seal(writer: GroupWriter, plan: SealPlan, closing: Closing | null): Promise<void> {
+    const { context, roots, cutGroups, onNotice } = this.end.parts;
+    const { group } = writer;
+    const before = [...group.paths];
+    this.sealFailure = null;
+    try {
+      await sealWriter(context, writer, plan);
+      if (closing) await roots.publish(closing.root, closing.bytes);
+    } catch (error) {
+      this.sealFailure = error;
+      this.end.changed = true;
+      if (group.state === 'open') {
+        group.state = 'cut';
+        group.end = plan.end;
+        cutGroups.add(group, cutPoint(plan, group.ordinal));
+        await writer.close();
+      }
+      onNotice(`${groupLabel(group)} could not be sealed: ${errorMessage(error)}`);
+    }
+    for (const path of before) this.openFiles.forget(path);
+  }
+
+  /** A closed root takes the group that carries it as sealed already. */
+  private rootParts(closed: boolean, tail: LogPoint, closing?: GroupWriter): RootParts {
+    const { map, groups, counters } = this.end.parts;
+    const entries: RootGroup[] = groups.all().map((group) => {
+      if (group !== closing?.group) return rootEntry(group);
+      return { ...rootEntry(group), state: 'sealed', end: tail.address };
+    });
+    return {
+      closed: closed && entries.every(({ state }) => state === 'sealed'),
+      map: map.root,
+      tail,
+      groups: entries,
+      nextOrdinal: this.end.nextOrdinal,
+      mappedBlocks: map.mappedBlocks,
+      counters,
+    };
+  }
+}
+
+function cutPoint(plan: SealPlan, ordinal: number): LogPoint {
+  return {
+    ordinal,
+    address: plan.end,
+    sequence: plan.endSequence,
+    chain: plan.chain,
+    durableUpTo: plan.endSequence - 1,
+  };
+}

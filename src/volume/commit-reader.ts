@@ -1,0 +1,192 @@
+/**
+ * Reading the log: the commits of a group, one after the other, each verified whole.
+ *
+ * In a group that is not sealed a commit ends the log when any of it does not authenticate: its header (or what stands there in its
+ * stead), its body, or a single slot.
+ */
+import { equalBytes } from '../base/bytes.js';
+import { SECTOR_BYTES } from '../base/geometry.js';
+import { SLOT_OVERHEAD_BYTES, type SlotKey } from '../crypto/engine.js';
+import { commitEnd, memberBytes, piecesInUnit, place, rowBytes } from '../erasure/stripe.js';
+import {
+  COMMIT_HEADER_PLAIN_BYTES,
+  decodeCommitBody,
+  decodeCommitHeader,
+  nodeSlotKind,
+  SLOT_KIND,
+  type CommitEntry,
+  type CommitHeader,
+} from '../format/commit.js';
+import { maxRows } from '../format/footer.js';
+import { NODE_BYTES } from '../format/map-node.js';
+import { sha256, type LogPoint } from '../format/root.js';
+import { decodeOrNull } from '../store/chunk-meta.js';
+import type { Group } from '../store/group.js';
+import type { SlotReader } from '../store/slot-reader.js';
+import { announcedPieces, COMMIT_HEADER_BYTES } from './log.js';
+
+export interface ReadCommit {
+  readonly header: CommitHeader;
+  readonly entries: readonly CommitEntry[];
+  /** Positions of the block slots, in the order of the entries. */
+  readonly positions: Uint32Array;
+  /** The log's end behind this commit. */
+  readonly end: LogPoint;
+}
+
+export class CommitReader {
+  constructor(
+    private readonly slots: SlotReader,
+    private readonly blockBytes: number,
+  ) {}
+
+  /** The commit at `point` in `group`; null when there is no whole one that continues the chain. */
+  async read(group: Group, point: LogPoint): Promise<ReadCommit | null> {
+    const capacity = maxRows(group.geometry) * rowBytes(group.geometry);
+    const headerAt = place(group.geometry, point.address, COMMIT_HEADER_BYTES);
+    if (headerAt + COMMIT_HEADER_BYTES > capacity) return null;
+    const sealedHeader = await this.record(group, headerAt, COMMIT_HEADER_PLAIN_BYTES, 'header', 0);
+    const header = sealedHeader && decodeOrNull(() => decodeCommitHeader(sealedHeader.plain));
+    if (!header || header.sequence !== point.sequence) return null;
+    if (!equalBytes(header.previousChain, point.chain)) return null;
+    const body = await this.body(group, headerAt + COMMIT_HEADER_BYTES, header);
+    if (!body) return null;
+    const verified = await this.verifySlots(group, body.next, header, body.entries, capacity);
+    if (!verified) return null;
+    const end: LogPoint = {
+      ordinal: group.ordinal,
+      address: verified.end,
+      sequence: point.sequence + 1,
+      chain: sha256(point.chain, sealedHeader.sealed, body.sealed),
+      durableUpTo: Math.max(point.durableUpTo, header.durableUpTo),
+    };
+    return { header, entries: body.entries, positions: verified.positions, end };
+  }
+
+  /**
+   * Looks for commit headers behind `point`, where the chain has ended: the highest `durableUpTo` that
+   * any of them knew of. That tells a torn end, which nobody was promised, from lost writes.
+   */
+  async durableBeyond(group: Group, point: LogPoint): Promise<number> {
+    const ends = await this.dataEnds(group);
+    let highest = 0;
+    for (let sector = commitEnd(point.address); sector < ends; sector += SECTOR_BYTES) {
+      const at = place(group.geometry, sector, COMMIT_HEADER_BYTES);
+      const record = await this.record(group, at, COMMIT_HEADER_PLAIN_BYTES, 'header', 0);
+      const header = record && decodeOrNull(() => decodeCommitHeader(record.plain));
+      if (header) highest = Math.max(highest, header.durableUpTo);
+    }
+    return highest;
+  }
+
+  /** An address behind everything that the group's files hold. */
+  private async dataEnds(group: Group): Promise<number> {
+    const { geometry } = group;
+    let end = 0;
+    for (let member = 0; member < geometry.data; member++) {
+      const bytes =
+        (await this.slots.openFiles.use(group.paths[member]!, (file) => file.size())) ?? 0;
+      const row = Math.floor(Math.max(bytes - 1, 0) / geometry.unitBytes);
+      const unitStart = (row * geometry.data + member) * geometry.unitBytes;
+      if (bytes > memberBytes(geometry, 0, member)) {
+        end = Math.max(end, unitStart + (bytes - row * geometry.unitBytes));
+      }
+    }
+    return end;
+  }
+
+  private async body(
+    group: Group,
+    after: number,
+    header: CommitHeader,
+  ): Promise<{ entries: CommitEntry[]; sealed: Uint8Array; next: number } | null> {
+    if (header.bodyBytes === 0) {
+      return header.slotCount === 0
+        ? { entries: [], sealed: new Uint8Array(0), next: after }
+        : null;
+    }
+    const at = place(group.geometry, after, header.bodyBytes + SLOT_OVERHEAD_BYTES);
+    const record = await this.record(group, at, header.bodyBytes, 'body', header.sequence);
+    if (!record) return null;
+    const entries = decodeOrNull(() => decodeCommitBody(record.plain, header.slotCount));
+    return entries && { entries, sealed: record.sealed, next: at + record.sealed.length };
+  }
+
+  /** A header or body: its plaintext, and its stored bytes for the chain. */
+  private async record(
+    group: Group,
+    address: number,
+    plainBytes: number,
+    what: 'header' | 'body',
+    number: number,
+  ): Promise<{ plain: Uint8Array; sealed: Uint8Array } | null> {
+    const kind = what === 'header' ? SLOT_KIND.commitHeader : SLOT_KIND.commitBody;
+    return this.slots.readRecord(group, group.keys.record, address, plainBytes, kind, number);
+  }
+
+  /** Opens every slot of the commit; null when one fails. */
+  private async verifySlots(
+    group: Group,
+    after: number,
+    header: CommitHeader,
+    entries: readonly CommitEntry[],
+    capacity: number,
+  ): Promise<{ positions: Uint32Array; end: number } | null> {
+    const positions = new Uint32Array(header.slotCount);
+    let at = after;
+    let done = 0;
+    for (const entry of entries) {
+      if (entry.kind === 'hole') continue;
+      const kind = entry.kind === 'node' ? nodeSlotKind(entry.level) : SLOT_KIND.block;
+      const plainBytes = entry.kind === 'node' ? NODE_BYTES : this.blockBytes;
+      const slotBytes = plainBytes + SLOT_OVERHEAD_BYTES;
+      for (let left = entry.count; left > 0;) {
+        at = place(group.geometry, at, slotBytes);
+        if (at + slotBytes > capacity) return null;
+        const count = Math.min(left, piecesInUnit(group.geometry, at, slotBytes));
+        const first = entry.number + entry.count - left;
+        // What was sealed was whole: damage there is parity's affair, and ends no log.
+        const whole =
+          group.state === 'sealed' ||
+          (await this.opens(group, group.keys.slot, at, count, plainBytes, kind, first));
+        if (!whole) return null;
+        for (let i = 0; i < count; i++) positions[done++] = (at + i * slotBytes) / 8;
+        at += count * slotBytes;
+        left -= count;
+      }
+    }
+    const end = this.skipRoot(group, at, header);
+    return end <= capacity ? { positions, end } : null;
+  }
+
+  private async opens(
+    group: Group,
+    key: SlotKey,
+    address: number,
+    count: number,
+    plainBytes: number,
+    kind: number,
+    firstNumber: number,
+  ): Promise<boolean> {
+    const failed = await this.slots.readOrFail({
+      group,
+      key,
+      address,
+      count,
+      plainBytes,
+      kind,
+      numbers: Float64Array.from({ length: count }, (_, i) => firstNumber + i),
+      plain: new Uint8Array(count * plainBytes),
+      plainAt: Uint32Array.from({ length: count }, (_, i) => i * plainBytes),
+    });
+    return failed.every((flag) => flag === 0);
+  }
+
+  /** Where the commit ends: behind the root's pieces, which recovery does not need. */
+  private skipRoot(group: Group, after: number, header: CommitHeader): number {
+    let at = after;
+    const root = announcedPieces({ bodyBytes: 0, slotCount: 0, rootBytes: header.rootBytes }, 0);
+    for (const { bytes } of root.slice(1)) at = place(group.geometry, at, bytes) + bytes;
+    return commitEnd(at);
+  }
+}

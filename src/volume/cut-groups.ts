@@ -1,0 +1,93 @@
+/**
+ * Groups that were cut (after a crash, or a failed write) and wait to be sealed in their writer's
+ * stead. They are readable meanwhile; only their parity is missing.
+ */
+import { ChunkvolError, errorMessage } from '../base/errors.js';
+import type { LogPoint } from '../format/root.js';
+import { readHeader } from '../store/chunk-meta.js';
+import type { StoreContext } from '../store/context.js';
+import { groupLabel, type Group } from '../store/group.js';
+import type { OpenFiles } from '../store/open-files.js';
+import { sealTakenOver } from '../store/takeover.js';
+
+interface Waiting {
+  readonly group: Group;
+  /** The log's end in that group; null when whoever cut it is not known to this process. */
+  readonly cut: LogPoint | null;
+}
+
+export class CutGroups {
+  private waiting: Waiting[] = [];
+  private running: Promise<void> = Promise.resolve();
+
+  constructor(
+    private readonly context: StoreContext,
+    private readonly openFiles: OpenFiles,
+    private readonly onNotice: (line: string) => void,
+  ) {}
+
+  /** Takes a group that ends at `group.end`; sealed by the next `sealInBackground`. */
+  add(group: Group, cut: LogPoint | null): void {
+    this.waiting.push({ group, cut });
+  }
+
+  sealInBackground(): void {
+    this.running = this.running.then(() => this.sealAll());
+  }
+
+  /** Seals all that wait, now; throws when one cannot be sealed. */
+  async finish(): Promise<void> {
+    await this.running;
+    if (this.waiting.length === 0) return;
+    this.sealInBackground();
+    await this.running;
+    const [first] = this.waiting;
+    if (first) {
+      throw new ChunkvolError(
+        'io',
+        `${groupLabel(first.group)} could not be sealed after a crash or a failed write; see the notices`,
+      );
+    }
+  }
+
+  /** Resolves when nothing runs any more; groups that could not be sealed are tried again at the next open. */
+  async idle(): Promise<void> {
+    await this.running;
+  }
+
+  private async sealAll(): Promise<void> {
+    const all = this.waiting;
+    this.waiting = [];
+    for (const entry of all) {
+      const before = [...entry.group.paths];
+      try {
+        await this.sealOne(entry);
+      } catch (error) {
+        this.waiting.push(entry);
+        this.onNotice(`${groupLabel(entry.group)} stays without parity: ${errorMessage(error)}`);
+      }
+      for (const path of before) this.openFiles.forget(path);
+    }
+  }
+
+  private async sealOne({ group, cut }: Waiting): Promise<void> {
+    const header = await this.anyHeader(group);
+    if (!header) throw new Error('no header of it can be read');
+    await sealTakenOver(this.context, group, header, {
+      end: group.end,
+      firstSequence: header.firstSequence,
+      endSequence: cut?.sequence ?? 0,
+      chain: cut?.chain ?? new Uint8Array(32),
+    });
+  }
+
+  private async anyHeader(group: Group): Promise<Awaited<ReturnType<typeof readHeader>>> {
+    for (const path of group.paths) {
+      const header = await this.openFiles.use(path, (file) =>
+        readHeader(this.context.keys.maintenance, file),
+      );
+      if (header) return header;
+    }
+    return null;
+  }
+}

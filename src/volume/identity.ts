@@ -1,0 +1,44 @@
+/**
+ * Which folder on which machine this is (local/identity): a folder that was copied by hand, perhaps
+ * while it was in use, is told from the original. Never synced.
+ */
+import { FOLDERS, type Environment } from '../store/context.js';
+import { publishFile, readWhole } from '../store/publish.js';
+
+const NAME = 'identity';
+const MAX_BYTES = 4096;
+const MACHINE_ID_PATH = '/etc/machine-id';
+
+/** Same: the folder that was written here. Copied: written elsewhere. Unknown: nothing is written down. */
+export async function folderIdentity(
+  environment: Pick<Environment, 'files'>,
+  folder: string,
+): Promise<'same' | 'copied' | 'unknown'> {
+  const path = `${folder}/${FOLDERS.local}/${NAME}`;
+  const bytes = await readWhole(environment.files, path, MAX_BYTES);
+  if (!bytes) return 'unknown';
+  const written = Buffer.from(bytes).toString('utf8').trim();
+  return written === (await describe(environment, folder)) ? 'same' : 'copied';
+}
+
+export async function writeIdentity(
+  environment: Pick<Environment, 'files'>,
+  folder: string,
+): Promise<void> {
+  const text = `${await describe(environment, folder)}\n`;
+  await publishFile(
+    environment.files,
+    `${folder}/${FOLDERS.local}`,
+    NAME,
+    Buffer.from(text, 'utf8'),
+  );
+}
+
+async function describe(environment: Pick<Environment, 'files'>, folder: string): Promise<string> {
+  const machine = await readWhole(environment.files, MACHINE_ID_PATH, MAX_BYTES).catch(() => null);
+  const stat = await environment.files.stat(folder);
+  const machineId = Buffer.from(machine ?? new Uint8Array(0))
+    .toString('utf8')
+    .trim();
+  return `${machineId || 'unknown machine'} ${stat?.identity ?? ''}`;
+}

@@ -1,0 +1,273 @@
+/**
+ * The end of the log: the open group, what of it is durable, and how it goes on when a disk fails.
+ *
+ * Every method that changes anything is called under the write path's lock, but for `sync`. Invariants:
+ * - A new group is created only when everything before it is durable: its header proves that.
+ * - A batch stays retained, its plaintext in the staging buffer, until an fdatasync covers it.
+ * - After a failed write or fdatasync nothing is tried again on that group. It is cut at the last
+ *   durable commit, and every retained batch is encrypted anew into a new group that continues there.
+ */
+import { ChunkvolError, errorMessage, isChunkvolError } from '../base/errors.js';
+import type { LogPoint } from '../format/root.js';
+import { createGroup, disposeGroup } from '../store/birth.js';
+import type { StoreContext } from '../store/context.js';
+import type { GroupWriter } from '../store/group-writer.js';
+import { groupLabel } from '../store/group.js';
+import type { BlockMap } from './block-map.js';
+import type { CutGroups } from './cut-groups.js';
+import type { GroupTable } from './group-table.js';
+import type { Log } from './log.js';
+import type { Roots, VolumeCounters } from './roots.js';
+import type { Space } from './space.js';
+import type { Batch, Staging } from './staging.js';
+
+export interface LogEndParts {
+  readonly context: StoreContext;
+  readonly staging: Staging;
+  readonly map: BlockMap;
+  readonly groups: GroupTable;
+  readonly log: Log;
+  readonly roots: Roots;
+  readonly space: Space;
+  readonly cutGroups: CutGroups;
+  readonly counters: VolumeCounters;
+  readonly onNotice: (line: string) => void;
+}
+
+interface Retained {
+  readonly batch: Batch;
+  sequence: number;
+}
+
+export class LogEnd {
+  /** Null until the first commit after a seal. */
+  private open: GroupWriter | null = null;
+  private firstSequence = 0;
+  /** Committed and not durable, in order. */
+  private retained: Retained[] = [];
+  private durablePoint: LogPoint;
+  private failed: ChunkvolError | null = null;
+  /** Log since the last root: what recovery would have to read. */
+  tailBytes = 0;
+  /** Whether anything was appended since the last closed root. */
+  changed: boolean;
+
+  constructor(
+    readonly parts: LogEndParts,
+    private ordinal: number,
+  ) {
+    this.durablePoint = parts.log.point;
+    this.changed = parts.map.dirtyCount > 0;
+  }
+
+  get writer(): GroupWriter | null {
+    return this.open;
+  }
+
+  get point(): LogPoint {
+    return this.parts.log.point;
+  }
+
+  get durable(): LogPoint {
+    return this.durablePoint;
+  }
+
+  get nextOrdinal(): number {
+    return this.ordinal;
+  }
+
+  /** Sequence number of the first commit of the open group. */
+  get writerFirstSequence(): number {
+    return this.firstSequence;
+  }
+
+  get retainedBytes(): number {
+    const { blockBytes } = this.parts.staging;
+    return this.retained.reduce((sum, { batch }) => sum + batch.slots.length * blockBytes, 0);
+  }
+
+  throwFailure(): void {
+    if (this.failed) throw this.failed;
+  }
+
+  /** The open group; a new one is created when there is none. Everything before must be durable. */
+  async writerOrNew(): Promise<GroupWriter> {
+    if (this.open) return this.open;
+    const { context, groups, roots, log } = this.parts;
+    const { sequence, chain, address, ordinal } = this.durablePoint;
+    const groupId = groups.find(ordinal)?.id ?? new Uint8Array(16);
+    this.open = await this.withReserve(() =>
+      createGroup(context, {
+        ordinal: this.ordinal++,
+        geometry: roots.facts.geometry,
+        session: roots.session,
+        predecessor: { groupId, ordinal, cut: address, chain },
+        firstSequence: sequence,
+        durableUpTo: sequence - 1,
+      }),
+    );
+    this.firstSequence = sequence;
+    groups.add(this.open.group);
+    log.enter(this.open.group.ordinal);
+    return this.open;
+  }
+
+  /** Hands the open group over to be sealed; the next commit starts a new one. */
+  release(): void {
+    this.open = null;
+  }
+
+  /** Appends a batch whose part of the map is prepared, points the map to it, and starts the write. */
+  append(writer: GroupWriter, batch: Batch): void {
+    const sequence = this.point.sequence;
+    this.apply(writer, batch);
+    this.retained.push({ batch, sequence });
+    // What fails here is met again by whoever makes the batch durable.
+    writer.write().catch(() => undefined);
+  }
+
+  /** Counts what was appended since the log stood at `before`. */
+  noteLogged(bytes: number): void {
+    this.tailBytes += bytes;
+    this.parts.counters.loggedBytes += bytes;
+    this.changed = true;
+  }
+
+  /** Waits until at most `limitBytes` encrypted bytes wait for their write. False: the group was replaced. */
+  async drain(limitBytes: number): Promise<boolean> {
+    const writer = this.open;
+    if (!writer || writer.unwrittenBytes <= limitBytes) return true;
+    return this.attempt(writer, () => writer.write());
+  }
+
+  /** Makes everything appended durable. False: it is, but in another group than before. */
+  async makeDurable(): Promise<boolean> {
+    const writer = this.open;
+    if (!writer) return true;
+    const point = this.point;
+    return this.attempt(writer, async () => {
+      await writer.write();
+      await writer.sync();
+      this.advance(point);
+    });
+  }
+
+  /**
+   * The same from outside the lock, without the way out: throws when the group fails, and the caller
+   * comes back with the lock and `makeDurable`.
+   */
+  async sync(): Promise<void> {
+    const writer = this.open;
+    const point = this.point;
+    if (!writer) return;
+    await this.withReserve(() => writer.write());
+    await writer.sync();
+    this.advance(point);
+  }
+
+  async close(): Promise<void> {
+    await this.open?.close();
+    this.open = null;
+  }
+
+  private apply(writer: GroupWriter, batch: Batch): void {
+    const { log, map, staging } = this.parts;
+    const before = writer.address;
+    const positions = log.appendBatch(writer, batch, staging.arena);
+    for (const hole of batch.holes) map.clear(hole);
+    for (let i = 0; i < positions.length; i++) {
+      map.set(batch.blocks[i]!, writer.group.ordinal, positions[i]!);
+    }
+    this.noteLogged(writer.address - before);
+  }
+
+  private advance(point: LogPoint): void {
+    if (point.sequence <= this.durablePoint.sequence) return;
+    this.durablePoint = point;
+    this.parts.log.setDurable(point.sequence - 1);
+    while (this.retained.length > 0 && this.retained[0]!.sequence < point.sequence) {
+      this.parts.staging.release(this.retained.shift()!.batch);
+    }
+  }
+
+  /** Runs work on the open group; when the group fails, replaces it and returns false. */
+  private async attempt(writer: GroupWriter, work: () => Promise<void>): Promise<boolean> {
+    try {
+      await this.withReserve(work);
+      return true;
+    } catch (error) {
+      if (writer.failure === null) throw error;
+      await this.replace(writer);
+      return false;
+    }
+  }
+
+  /** Gives the reserve of disk space up, once, when the work finds the disk full. */
+  private async withReserve<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isChunkvolError(error, 'no-space') || !(await this.parts.space.giveUpReserve())) {
+        throw error;
+      }
+      return work();
+    }
+  }
+
+  /** The open group has failed: continue at the last durable commit in a new one. */
+  private async replace(broken: GroupWriter): Promise<void> {
+    const { onNotice } = this.parts;
+    onNotice(
+      `writing to ${groupLabel(broken.group)} failed (${errorMessage(broken.failure)}); ` +
+        'what was not yet durable is written again to new files',
+    );
+    this.open = null;
+    await broken.close();
+    await this.abandon(broken);
+    try {
+      await this.rewrite();
+    } catch (error) {
+      this.failed = new ChunkvolError(
+        isChunkvolError(error) ? error.code : 'io',
+        `the volume takes no more writes until it is opened again: ${errorMessage(error)}`,
+        { cause: error },
+      );
+      throw this.failed;
+    }
+  }
+
+  /** Cuts the group behind its last durable commit, or does away with it when it has none. */
+  private async abandon(broken: GroupWriter): Promise<void> {
+    const { groups, cutGroups, context } = this.parts;
+    const { group } = broken;
+    if (this.durablePoint.ordinal === group.ordinal) {
+      group.state = 'cut';
+      group.end = this.durablePoint.address;
+      cutGroups.add(group, this.durablePoint);
+      return;
+    }
+    groups.remove(group.ordinal);
+    // Should this fail too, recovery prefers the later of two successors that one session made.
+    await disposeGroup(context, group.paths).catch(() => undefined);
+  }
+
+  private async rewrite(): Promise<void> {
+    const { log, map } = this.parts;
+    log.reset(this.durablePoint);
+    const writer = await this.writerOrNew();
+    try {
+      for (const { batch } of this.retained) await map.prepare(batch.blocks, batch.holes);
+      // All at once: no reader may see a state between two batches.
+      for (const entry of this.retained) {
+        entry.sequence = log.point.sequence;
+        this.apply(writer, entry.batch);
+      }
+    } finally {
+      map.settle();
+    }
+    const point = log.point;
+    await writer.write();
+    await writer.sync();
+    this.advance(point);
+  }
+}

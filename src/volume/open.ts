@@ -1,0 +1,125 @@
+/**
+ * Opening a volume: recovery, the end of the log made durable, and everything put together. It serves
+ * at once; groups that a crash left open are sealed in the background.
+ */
+import { settleAll } from '../base/async.js';
+import { disposeGroup } from '../store/birth.js';
+import type { FoundGroup } from '../store/catalog.js';
+import { FOLDERS, type Environment, type StoreContext } from '../store/context.js';
+import type { Group } from '../store/group.js';
+import type { UnlockedVolume } from '../store/key-files.js';
+import { OpenFiles } from '../store/open-files.js';
+import { SlotReader } from '../store/slot-reader.js';
+import { toHex } from '../base/bytes.js';
+import { Checkpointer } from './checkpoint.js';
+import { CutGroups } from './cut-groups.js';
+import { folderIdentity, writeIdentity } from './identity.js';
+import { STAGING_BYTES } from './limits.js';
+import { Log } from './log.js';
+import { LogEnd } from './log-end.js';
+import { recover, type Recovered } from './recovery.js';
+import { Roots } from './roots.js';
+import { Space } from './space.js';
+import { Staging } from './staging.js';
+import { Volume } from './volume.js';
+import { WritePath } from './write-path.js';
+
+export interface OpenOptions {
+  readonly unlocked: UnlockedVolume;
+  /** Nothing in the folder is changed, and no write is taken. */
+  readonly readOnly?: boolean;
+  /** Open although flushed writes are missing. */
+  readonly acceptLoss?: boolean;
+  /** Told, one line each, what is worth knowing and is no error. */
+  readonly onNotice?: (line: string) => void;
+}
+
+/** The caller holds the folder's lock. Throws 'lost', 'flushed-data-missing', 'fork', 'newer-format'. */
+export async function openVolume(
+  environment: Environment,
+  folder: string,
+  options: OpenOptions,
+): Promise<Volume> {
+  const { unlocked, readOnly = false, acceptLoss = false, onNotice = () => undefined } = options;
+  const context: StoreContext = {
+    ...environment,
+    folder,
+    volumeId: unlocked.keyFile.volumeId,
+    keys: unlocked.keys,
+  };
+  const openFiles = new OpenFiles(context.files);
+  const slots = new SlotReader(context, openFiles, !readOnly);
+  const identity = await folderIdentity(environment, folder);
+  if (identity === 'copied' && !readOnly) {
+    onNotice(`${folder} is a copy made by hand: it goes on as a writer of its own`);
+  }
+  const isCopy = identity === 'copied';
+  const recovered = await recover(context, slots, { readOnly, acceptLoss, isCopy, onNotice });
+  if (unlocked.keyFile.counter < recovered.base.keyCounter) {
+    onNotice('the key file is older than the volume: passphrases removed since then still open it');
+  }
+  if (!readOnly) {
+    await settleFolder(context, recovered);
+    if (identity !== 'same') await writeIdentity(environment, folder);
+  }
+  return assemble(context, slots, recovered, unlocked, readOnly, onNotice);
+}
+
+/** Makes what was recovered durable, and takes away what does not count. */
+async function settleFolder(context: StoreContext, recovered: Recovered): Promise<void> {
+  for (const { group } of recovered.cut) await syncData(context, group);
+  for (const group of recovered.empty) await disposeGroup(context, group.paths);
+  for (const found of recovered.unreached) await setAside(context, found);
+}
+
+async function syncData(context: StoreContext, group: Group): Promise<void> {
+  await settleAll(
+    group.paths.slice(0, group.geometry.data).map(async (path) => {
+      const file = await context.files.open(path, 'update');
+      try {
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+    }),
+  );
+}
+
+/** Files whose loss was accepted are kept, out of the way, in local/set-aside. */
+async function setAside(context: StoreContext, found: FoundGroup): Promise<void> {
+  const folder = `${context.folder}/${FOLDERS.local}/set-aside/${toHex(found.id)}`;
+  await context.files.makeFolder(folder);
+  for (const { path } of found.files) {
+    await context.files.rename(path, `${folder}/${path.slice(path.lastIndexOf('/') + 1)}`);
+  }
+}
+
+function assemble(
+  context: StoreContext,
+  slots: SlotReader,
+  recovered: Recovered,
+  unlocked: UnlockedVolume,
+  readOnly: boolean,
+  onNotice: (line: string) => void,
+): Volume {
+  const { base, groups, map } = recovered;
+  const facts = { ...base, keyCounter: Math.max(unlocked.keyFile.counter, base.keyCounter) };
+  const roots = new Roots(context, facts, recovered.roots, base);
+  const staging = new Staging(base.blockBytes, readOnly ? base.blockBytes : STAGING_BYTES);
+  const cutGroups = new CutGroups(context, slots.openFiles, onNotice);
+  const counters = { writtenBytes: base.writtenBytes, loggedBytes: base.loggedBytes };
+  const log = new Log(context, base.blockBytes, {
+    ...recovered.end,
+    durableUpTo: recovered.end.sequence - 1,
+  });
+  const space = new Space(context);
+  const end = new LogEnd(
+    { context, staging, map, groups, log, roots, space, cutGroups, counters, onNotice },
+    recovered.nextOrdinal,
+  );
+  const checkpointer = new Checkpointer(end, slots.openFiles);
+  for (const { group, point } of recovered.cut) cutGroups.add(group, point);
+  if (!readOnly) cutGroups.sealInBackground();
+  const writePath = new WritePath(end, checkpointer);
+  return new Volume({ context, slots, end, writePath, readOnly });
+}

@@ -1,0 +1,116 @@
+/**
+ * The way of a read: staging buffer, map, slots. Blocks that lie behind one another in one stripe unit
+ * are one read of the file and one call of the crypto engine.
+ */
+import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
+import { piecesInUnit } from '../erasure/stripe.js';
+import { SLOT_KIND } from '../format/commit.js';
+import type { SlotReader } from '../store/slot-reader.js';
+import type { BlockMap } from './block-map.js';
+import type { GroupTable } from './group-table.js';
+import type { Staging } from './staging.js';
+
+interface Placed {
+  readonly ordinal: number;
+  readonly position: number;
+}
+
+export class Reads {
+  private readonly slotWords: number;
+
+  constructor(
+    private readonly staging: Staging,
+    private readonly map: BlockMap,
+    private readonly groups: GroupTable,
+    private readonly slots: SlotReader,
+  ) {
+    this.slotWords = (staging.blockBytes + SLOT_OVERHEAD_BYTES) / 8;
+  }
+
+  /** Fills `into`, whose length is a multiple of the block size, with the blocks from `first` on. */
+  async blocks(first: number, into: Uint8Array): Promise<void> {
+    const { blockBytes } = this.staging;
+    const count = into.length / blockBytes;
+    const wanted: number[] = [];
+    const placed: Placed[] = [];
+    const pending: Promise<void>[] = [];
+    for (let index = 0; index < count; index++) {
+      const block = first + index;
+      const target = into.subarray(index * blockBytes, (index + 1) * blockBytes);
+      const address = this.settle(block, target);
+      const entry = address instanceof Promise ? await address : address;
+      if (entry === null) continue;
+      if (placed.length > 0 && !this.continues(placed, entry)) {
+        pending.push(this.readRun(first, wanted.splice(0), placed.splice(0), into));
+      }
+      wanted.push(index);
+      placed.push(entry);
+    }
+    if (placed.length > 0) pending.push(this.readRun(first, wanted, placed, into));
+    // Failures of the others must not go unhandled while the first is thrown.
+    const results = await Promise.allSettled(pending);
+    for (const result of results) if (result.status === 'rejected') throw result.reason;
+  }
+
+  /**
+   * Fills `target` when the block is here or a hole (null), else tells where its slot is. The answer is
+   * immediate when the map's node is in memory.
+   */
+  private settle(block: number, target: Uint8Array): Placed | null | Promise<Placed | null> {
+    const staged = this.staging.lookup(block);
+    if (staged === 'hole') {
+      target.fill(0);
+      return null;
+    }
+    if (staged) {
+      target.set(staged);
+      return null;
+    }
+    const entry = this.map.peek(block);
+    if (entry === undefined)
+      return this.map.leaf(block).then(() => this.settleLoaded(block, target));
+    if (entry === null) target.fill(0);
+    return entry;
+  }
+
+  /** After the node was paged in: nothing is mapped there, or it is in memory now. */
+  private settleLoaded(block: number, target: Uint8Array): Placed | null | Promise<Placed | null> {
+    if (this.map.peek(block) !== undefined) return this.settle(block, target);
+    const staged = this.staging.lookup(block);
+    if (staged && staged !== 'hole') target.set(staged);
+    else target.fill(0);
+    return null;
+  }
+
+  /** Whether the slot lies right behind the last one, in the same stripe unit. */
+  private continues(placed: readonly Placed[], entry: Placed): boolean {
+    const last = placed[placed.length - 1]!;
+    if (entry.ordinal !== last.ordinal || entry.position !== last.position + this.slotWords) {
+      return false;
+    }
+    const { geometry } = this.groups.get(entry.ordinal);
+    const slotBytes = this.slotWords * 8;
+    return placed.length < piecesInUnit(geometry, placed[0]!.position * 8, slotBytes);
+  }
+
+  private async readRun(
+    first: number,
+    wanted: readonly number[],
+    placed: readonly Placed[],
+    into: Uint8Array,
+  ): Promise<void> {
+    const { blockBytes } = this.staging;
+    const group = this.groups.get(placed[0]!.ordinal);
+    await this.slots.read({
+      group,
+      key: group.keys.slot,
+      address: placed[0]!.position * 8,
+      count: wanted.length,
+      plainBytes: blockBytes,
+      kind: SLOT_KIND.block,
+      numbers: Float64Array.from(wanted, (index) => first + index),
+      plain: into,
+      plainAt: Uint32Array.from(wanted, (index) => index * blockBytes),
+    });
+  }
+}

@@ -1,0 +1,419 @@
+/**
+ * Recovery: from what lies in the folder to the newest state that is whole.
+ *
+ *   the newest root that qualifies  ->  roll forward, commit by commit, group by group  ->  the cut
+ *
+ * A root qualifies when each of its sealed groups has k members of a plausible size, and the files of
+ * its other groups are as long as it says. From its tail on, the log is followed through the groups
+ * whose headers name the one before as their predecessor, each ending it at the cut that it names.
+ *
+ * Nothing is written here but what finishes a seal that was decided already, and the removal of files
+ * that never counted. What was flushed is never dropped silently: when commits that are known to have
+ * been durable are not there, recovery stops with 'flushed-data-missing', unless told to accept it.
+ */
+import { equalBytes, toHex } from '../base/bytes.js';
+import { ChunkvolError } from '../base/errors.js';
+import { memberBytes } from '../erasure/stripe.js';
+import type { LogPoint, Root, RootGroup } from '../format/root.js';
+import { readCatalog, type Catalog, type FoundGroup } from '../store/catalog.js';
+import type { StoreContext } from '../store/context.js';
+import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
+import { finishSeals } from '../store/finish-seals.js';
+import { groupLabel, groupOfRoot, makeGroup, memberName, type Group } from '../store/group.js';
+import { readRoots, type RootFile } from '../store/root-files.js';
+import { plausibleSize } from '../store/seal.js';
+import type { SlotReader } from '../store/slot-reader.js';
+import { BlockMap } from './block-map.js';
+import { CommitReader, type ReadCommit } from './commit-reader.js';
+import { GroupTable } from './group-table.js';
+import { makeNodeReader } from './node-reader.js';
+import { rootsFromReplicas } from './replicas.js';
+
+export interface RecoveryOptions {
+  readonly readOnly: boolean;
+  readonly acceptLoss: boolean;
+  /** The folder was copied by hand, perhaps while in use: its open files may be torn. */
+  readonly isCopy: boolean;
+  readonly onNotice: (line: string) => void;
+}
+
+export interface Recovered {
+  readonly base: Root;
+  readonly roots: RootFile[];
+  readonly groups: GroupTable;
+  readonly map: BlockMap;
+  /** The log's end. */
+  readonly end: LogPoint;
+  readonly nextOrdinal: number;
+  /** Groups that must be sealed in their writer's stead, with the log's end in them where it is known. */
+  readonly cut: { group: Group; point: LogPoint | null }[];
+  /** Groups that hold nothing. */
+  readonly empty: Group[];
+  /** Groups that hold commits which the log does not lead to, and whose loss was accepted. */
+  readonly unreached: FoundGroup[];
+}
+
+export async function recover(
+  context: StoreContext,
+  slots: SlotReader,
+  options: RecoveryOptions,
+): Promise<Recovered> {
+  const { roots, foreign } = await readRoots(context);
+  for (const name of foreign) options.onNotice(`roots/${name} is damaged or of another volume`);
+  const candidates = roots.length > 0 ? roots : await rootsFromReplicas(context, slots);
+  if (candidates.length === 0) {
+    throw new ChunkvolError(
+      'lost',
+      `no root of the volume in ${context.folder} can be read; run chunkvol repair --from a remote`,
+    );
+  }
+  const recovery = new Recovery(context, slots, options, roots);
+  for (const { root, name } of candidates) {
+    const recovered = await recovery.from(root);
+    if (recovered) return recovered;
+    options.onNotice(`root ${name.slice(0, 8)} (generation ${root.generation}) misses chunk files`);
+  }
+  throw new ChunkvolError(
+    'lost',
+    `every root of the volume in ${context.folder} misses more chunk files than parity can replace; ` +
+      'run chunkvol repair --from a remote, or bring the files back',
+  );
+}
+
+class Recovery {
+  constructor(
+    private readonly context: StoreContext,
+    private readonly slots: SlotReader,
+    private readonly options: RecoveryOptions,
+    private readonly roots: RootFile[],
+  ) {}
+
+  /** The state that grew from `root`; null when the root does not qualify. */
+  async from(root: Root): Promise<Recovered | null> {
+    const known = knownNames(this.context, root);
+    let catalog = await readCatalog(this.context, known);
+    if (!this.options.readOnly && (await finishSeals(this.context, catalog))) {
+      catalog = await readCatalog(this.context, known);
+    }
+    const groups = new GroupTable();
+    for (const entry of root.groups) {
+      const group = await this.resolve(entry, catalog);
+      if (!group) return null;
+      groups.add(group);
+    }
+    const forward = new RollForward(this.context, this.slots, this.options, root, groups, catalog);
+    await forward.run();
+    const cut = groups
+      .all()
+      .filter((group) => group.state !== 'sealed')
+      .map((group) => ({ group, point: forward.ends.get(group.ordinal) ?? null }));
+    return {
+      base: root,
+      roots: this.roots,
+      groups,
+      map: forward.map,
+      end: forward.point,
+      nextOrdinal: forward.nextOrdinal,
+      cut,
+      empty: forward.empty,
+      unreached: forward.unreached,
+    };
+  }
+
+  /** The group as it is in the folder now; null when it has not what the root needs. */
+  private async resolve(entry: RootGroup, catalog: Catalog): Promise<Group | null> {
+    const found = catalog.groups.get(toHex(entry.groupId));
+    const group = groupOfRoot(this.context, entry);
+    if (entry.state !== 'sealed' && found) {
+      if (found.manifest && found.manifest.end >= entry.end)
+        return sealedGroup(this.context, found);
+      usePaths(group, found);
+    }
+    const healthy = await Promise.all(
+      group.paths.map(async (path, place) => {
+        const stat = await this.context.files.stat(path);
+        if (!stat) return false;
+        if (entry.state === 'sealed') return plausibleSize(group, place, stat.bytes);
+        return stat.bytes >= memberBytes(group.geometry, entry.end, place);
+      }),
+    );
+    const { data } = group.geometry;
+    if (entry.state === 'sealed') return healthy.filter(Boolean).length >= data ? group : null;
+    return healthy.slice(0, data).every(Boolean) ? group : this.incomplete(group, healthy);
+  }
+
+  /** An open group that is not all there: lost writes in a volume's own folder, a torn copy elsewhere. */
+  private incomplete(group: Group, healthy: readonly boolean[]): Group | null {
+    if (this.options.isCopy) return null;
+    const place = healthy.indexOf(false);
+    const message = `${group.paths[place]!} of the open ${groupLabel(group)} is missing or too short`;
+    if (this.options.acceptLoss) {
+      this.options.onNotice(message);
+      return null;
+    }
+    throw flushedDataMissing(message);
+  }
+}
+
+/** Follows the log from the tail of a root to its end. */
+class RollForward {
+  readonly map: BlockMap;
+  readonly empty: Group[] = [];
+  readonly unreached: FoundGroup[] = [];
+  /** The log's end in each group that was passed. */
+  readonly ends = new Map<number, LogPoint>();
+  point: LogPoint;
+  nextOrdinal: number;
+  private readonly reader: CommitReader;
+  /** The highest sequence number that anything says was durable. */
+  private durableUpTo: number;
+
+  constructor(
+    private readonly context: StoreContext,
+    slots: SlotReader,
+    private readonly options: RecoveryOptions,
+    root: Root,
+    private readonly groups: GroupTable,
+    private readonly catalog: Catalog,
+  ) {
+    this.point = root.tail;
+    this.nextOrdinal = root.nextOrdinal;
+    this.durableUpTo = Math.max(root.tail.durableUpTo, root.tail.sequence - 1);
+    this.reader = new CommitReader(slots, root.blockBytes);
+    this.map = new BlockMap(
+      root.map,
+      root.mappedBlocks,
+      root.blockBytes + SLOT_OVERHEAD_BYTES,
+      makeNodeReader(slots, groups),
+      (ordinal, bytes) => {
+        groups.account(ordinal, bytes);
+      },
+    );
+  }
+
+  async run(): Promise<void> {
+    this.noteOrdinals();
+    for (;;) {
+      const group = this.groups.find(this.point.ordinal) ?? null;
+      const successor = this.successor(group);
+      if (group) await this.follow(group, successor);
+      if (!successor) break;
+      const next = await this.enter(successor);
+      if (!next) break;
+    }
+    this.checkDurable();
+    this.dropEmptyTail();
+    await this.collectEmpty();
+  }
+
+  /** Reads commits up to the successor's cut, or to the end. */
+  private async follow(group: Group, successor: FoundGroup | null): Promise<void> {
+    const limit = successor?.header.predecessor.cut ?? group.end;
+    const open = group.state === 'open' && !successor;
+    while (open || this.point.address < limit) {
+      const commit = await this.reader.read(group, this.point);
+      if (!commit || (!open && commit.end.address > limit)) break;
+      await this.apply(group, commit);
+    }
+    this.ends.set(group.ordinal, this.point);
+    if (group.state === 'sealed') return;
+    if (open) {
+      const beyond = await this.reader.durableBeyond(group, this.point);
+      this.durableUpTo = Math.max(this.durableUpTo, beyond);
+    }
+    group.state = 'cut';
+    group.end = this.point.address;
+  }
+
+  private async apply(group: Group, commit: ReadCommit): Promise<void> {
+    let slot = 0;
+    for (const entry of commit.entries) {
+      if (entry.kind === 'node') {
+        slot += entry.count;
+      } else if (entry.kind === 'hole') {
+        const range = { start: entry.number, end: entry.number + entry.count };
+        await this.map.prepare(new Float64Array(0), [range]);
+        this.map.clear(range);
+      } else {
+        const blocks = Float64Array.from({ length: entry.count }, (_, i) => entry.number + i);
+        await this.map.prepare(blocks, []);
+        for (let i = 0; i < entry.count; i++) {
+          const stays = entry.kind === 'move' && !this.isAt(blocks[i]!, entry.old, i);
+          if (!stays) this.map.set(blocks[i]!, group.ordinal, commit.positions[slot + i]!);
+        }
+        slot += entry.count;
+      }
+      this.map.settle();
+    }
+    this.point = commit.end;
+    this.durableUpTo = Math.max(this.durableUpTo, commit.header.durableUpTo);
+  }
+
+  /** Whether the map still names the old address of the i-th block of a move. */
+  private isAt(block: number, old: Uint32Array, index: number): boolean {
+    const entry = this.map.peek(block);
+    return entry?.ordinal === old[index * 2] && entry?.position === old[index * 2 + 1];
+  }
+
+  /**
+   * The group that continues the log behind `group` (null: behind nothing). Of several that one session
+   * made the last counts: the others were given up. Several sessions mean a fork.
+   */
+  private successor(group: Group | null): FoundGroup | null {
+    const id = group?.id ?? new Uint8Array(16);
+    const candidates = [...this.catalog.groups.values()].filter(
+      ({ header, files }) =>
+        equalBytes(header.predecessor.groupId, id) &&
+        header.predecessor.cut >= (group ? this.startOf(group) : 0) &&
+        !this.groups.find(header.ordinal) &&
+        files.some(({ stage }) => stage !== 'new'),
+    );
+    if (candidates.length === 0) return null;
+    candidates.sort((a, b) => b.header.ordinal - a.header.ordinal);
+    const [last, ...others] = candidates;
+    const foreign = others.find(({ header }) => !equalBytes(header.session, last!.header.session));
+    if (foreign) {
+      throw new ChunkvolError(
+        'fork',
+        `the log in ${this.context.folder} goes on in two ways: files of two copies of this volume ` +
+          'were put into one folder; restore one of them from its remote',
+      );
+    }
+    return last!;
+  }
+
+  /** Where the log stands when `group` is entered. */
+  private startOf(group: Group): number {
+    return this.point.ordinal === group.ordinal ? this.point.address : 0;
+  }
+
+  /** Goes on into the successor; false when the log does not reach the cut that it names. */
+  private async enter(found: FoundGroup): Promise<boolean> {
+    const { header } = found;
+    const reached =
+      this.point.sequence === header.firstSequence &&
+      equalBytes(this.point.chain, header.predecessor.chain);
+    // A group is created only when all before it is durable.
+    this.durableUpTo = Math.max(this.durableUpTo, header.durableUpTo);
+    if (!reached) {
+      this.unreached.push(found);
+      return false;
+    }
+    const group = found.manifest
+      ? sealedGroup(this.context, found)
+      : openGroup(this.context, found);
+    if (group.state === 'open') await this.requireFiles(group);
+    this.groups.add(group);
+    this.point = { ...this.point, ordinal: group.ordinal, address: 0 };
+    return true;
+  }
+
+  /** An `.open` file proves that all data members existed. */
+  private async requireFiles(group: Group): Promise<void> {
+    if (this.options.isCopy || this.options.acceptLoss) return;
+    for (const path of group.paths.slice(0, group.geometry.data)) {
+      if (await this.context.files.stat(path)) continue;
+      throw flushedDataMissing(`${path} of the open ${groupLabel(group)} is missing`);
+    }
+  }
+
+  private checkDurable(): void {
+    if (this.durableUpTo < this.point.sequence) return;
+    const lost = this.durableUpTo - this.point.sequence + 1;
+    const message = `${lost} flushed commits from number ${this.point.sequence} on cannot be read`;
+    if (!this.options.isCopy && !this.options.acceptLoss) throw flushedDataMissing(message);
+    this.options.onNotice(`${message}; the volume is opened as it was before them`);
+  }
+
+  /** Groups of headers that the log does not lead to. Their ordinals are not used again. */
+  private noteOrdinals(): void {
+    for (const { header } of this.catalog.groups.values()) {
+      this.nextOrdinal = Math.max(this.nextOrdinal, header.ordinal + 1);
+    }
+  }
+
+  /** A group that was born and never written to: the log ends where it ended before. */
+  private dropEmptyTail(): void {
+    const tail = this.groups.find(this.point.ordinal);
+    const found = tail && this.catalog.groups.get(toHex(tail.id));
+    if (!tail || !found || tail.state !== 'cut' || tail.end > 0) return;
+    const { ordinal, cut } = found.header.predecessor;
+    this.groups.remove(tail.ordinal);
+    this.point = { ...this.point, ordinal, address: cut };
+  }
+
+  /** Unsealed groups outside the log without a single commit. One that holds any is left alone. */
+  private async collectEmpty(): Promise<void> {
+    for (const found of this.catalog.groups.values()) {
+      const known = this.groups.find(found.header.ordinal);
+      if (found.manifest || (known && equalBytes(known.id, found.id))) continue;
+      const group = openGroup(this.context, found);
+      const commit = await this.reader.read(group, {
+        ordinal: group.ordinal,
+        address: 0,
+        sequence: found.header.firstSequence,
+        chain: found.header.predecessor.chain,
+        durableUpTo: 0,
+      });
+      if (!commit) this.empty.push(group);
+    }
+  }
+}
+
+function knownNames(context: StoreContext, root: Root): Set<string> {
+  const names = new Set<string>();
+  for (const { groupId, sealId, geometry, state } of root.groups) {
+    if (state !== 'sealed') continue;
+    for (let place = 0; place < geometry.data + geometry.parity; place++) {
+      names.add(memberName(context, groupId, sealId, place));
+    }
+  }
+  return names;
+}
+
+/** A group that was sealed after the root was made. */
+function sealedGroup(context: StoreContext, found: FoundGroup): Group {
+  const manifest = found.manifest!;
+  const group = makeGroup(context, {
+    ordinal: manifest.ordinal,
+    id: manifest.groupId,
+    geometry: manifest.geometry,
+    state: 'sealed',
+    sealId: manifest.sealId,
+    end: manifest.end,
+    manifestDigest: found.manifestDigest,
+  });
+  return group;
+}
+
+/** A group that nobody has sealed; its files are where they were found. */
+function openGroup(context: StoreContext, found: FoundGroup): Group {
+  const { header } = found;
+  const group = makeGroup(context, {
+    ordinal: header.ordinal,
+    id: header.groupId,
+    geometry: header.geometry,
+    state: 'open',
+    sealId: header.sealId,
+    end: 0,
+  });
+  usePaths(group, found);
+  return group;
+}
+
+/** Names the files where they were found; `.new` ones only where a group was half born or half removed. */
+function usePaths(group: Group, found: FoundGroup): void {
+  for (const stage of ['new', 'open'] as const) {
+    for (const file of found.files) {
+      const mayServe = stage === 'open' || file.header.place < group.geometry.data;
+      if (file.stage === stage && mayServe) group.paths[file.header.place] = file.path;
+    }
+  }
+}
+
+function flushedDataMissing(what: string): ChunkvolError {
+  return new ChunkvolError(
+    'flushed-data-missing',
+    `${what}; nothing was changed: bring the file back, serve --read-only, or open with --accept-loss`,
+  );
+}

@@ -1,0 +1,26 @@
+/** Roots from their replicas in sealed groups: the way in when roots/ is lost. */
+import { readCatalog } from '../store/catalog.js';
+import type { StoreContext } from '../store/context.js';
+import { makeGroup } from '../store/group.js';
+import { openRoot, rootName, type RootFile } from '../store/root-files.js';
+import { readRootReplica } from '../store/root-replica.js';
+import type { SlotReader } from '../store/slot-reader.js';
+
+/** Every root that a sealed group in the folder carries, the newest first. */
+export async function rootsFromReplicas(
+  context: StoreContext,
+  slots: SlotReader,
+): Promise<RootFile[]> {
+  const catalog = await readCatalog(context, new Set());
+  const roots: RootFile[] = [];
+  for (const { manifest } of catalog.groups.values()) {
+    if (!manifest?.root) continue;
+    const group = makeGroup(context, { ...manifest, id: manifest.groupId, state: 'sealed' });
+    const bytes = await readRootReplica(slots, group, manifest.root).catch(() => null);
+    const root = bytes && openRoot(context.keys, bytes);
+    if (root) {
+      roots.push({ name: rootName(context.keys.maintenance, root.session, bytes), bytes, root });
+    }
+  }
+  return roots.sort((a, b) => b.root.generation - a.root.generation);
+}

@@ -1,0 +1,174 @@
+/**
+ * The roots of a running volume: making the next one from the present state, publishing it, and
+ * removing those that nobody needs any more.
+ *
+ * Kept: the newest closed ones, one for each hour of the last day, and the newest of all.
+ */
+import { toHex } from '../base/bytes.js';
+import {
+  sha256,
+  type Lineage,
+  type LogPoint,
+  type MapPointer,
+  type Root,
+  type RootGroup,
+  type Snapshot,
+} from '../format/root.js';
+import type { Geometry } from '../base/geometry.js';
+import { rootFolder, type StoreContext } from '../store/context.js';
+import { publishRoot, sealedRootBytes, sealRoot, type RootFile } from '../store/root-files.js';
+import { KEPT_CLOSED_ROOTS, KEPT_ROOT_HOURS, MAX_LINEAGE_ENTRIES } from './limits.js';
+
+const HOUR_MS = 3_600_000;
+
+/** What a root says beside map, log and groups. */
+export interface VolumeFacts {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly blockBytes: number;
+  readonly geometry: Geometry;
+  readonly createdMs: number;
+  readonly keyCounter: number;
+  readonly snapshots: readonly Snapshot[];
+}
+
+export interface VolumeCounters {
+  writtenBytes: number;
+  loggedBytes: number;
+}
+
+export interface RootParts {
+  readonly closed: boolean;
+  readonly map: MapPointer;
+  readonly tail: LogPoint;
+  readonly groups: readonly RootGroup[];
+  readonly nextOrdinal: number;
+  readonly mappedBlocks: number;
+  readonly counters: VolumeCounters;
+}
+
+export class Roots {
+  /** Drawn at every attach: whoever writes is told apart, also in copies of a folder. */
+  readonly session: Uint8Array;
+  private lineage: Lineage;
+  private generation: number;
+
+  constructor(
+    private readonly context: StoreContext,
+    readonly facts: VolumeFacts,
+    /** Every root in the folder, the newest first. */
+    private known: RootFile[],
+    /** The root that the present state grew from. */
+    base: Root,
+  ) {
+    this.session = context.random.bytes(16);
+    this.lineage = base.lineage;
+    this.generation = Math.max(base.generation, ...known.map(({ root }) => root.generation));
+  }
+
+  get newestGeneration(): number {
+    return this.generation;
+  }
+
+  /** The newest closed root that has been published; null when there is none. */
+  get newestClosed(): RootFile | null {
+    return this.known.find(({ root }) => root.closed) ?? null;
+  }
+
+  /** The next root. Each call takes a generation of its own. */
+  make(parts: RootParts): Root {
+    this.generation++;
+    this.enterLineage();
+    return this.compose(parts);
+  }
+
+  /** An upper bound, cheap to have, of what a root of `groupCount` groups measures. */
+  bound(groupCount: number): number {
+    const entries = this.lineage.entries.length + 1;
+    return 1024 + groupCount * 96 + entries * 24 + this.facts.snapshots.length * 320;
+  }
+
+  /** What the file of a root made of these parts will measure. */
+  measure(parts: RootParts): number {
+    const lineage = this.lineageWithUs();
+    return sealedRootBytes({ ...this.compose(parts), lineage });
+  }
+
+  seal(root: Root): Uint8Array {
+    return sealRoot(this.context.keys, this.context.random, root);
+  }
+
+  async publish(root: Root, bytes: Uint8Array): Promise<RootFile> {
+    const name = await publishRoot(this.context, root, bytes);
+    const file: RootFile = { name, bytes, root };
+    this.known = [file, ...this.known];
+    await this.prune();
+    return file;
+  }
+
+  private compose(parts: RootParts): Root {
+    return {
+      ...this.facts,
+      ...parts.counters,
+      closed: parts.closed,
+      volumeId: this.context.volumeId,
+      session: this.session,
+      generation: this.generation,
+      timeMs: this.context.clock.now(),
+      map: parts.map,
+      tail: parts.tail,
+      nextOrdinal: parts.nextOrdinal,
+      mappedBlocks: parts.mappedBlocks,
+      lineage: this.lineage,
+      groups: parts.groups,
+    };
+  }
+
+  private enterLineage(): void {
+    this.lineage = this.lineageWithUs();
+  }
+
+  private lineageWithUs(): Lineage {
+    const { entries } = this.lineage;
+    const last = entries[entries.length - 1];
+    if (last && toHex(last.session) === toHex(this.session)) return this.lineage;
+    const entry = { session: this.session, firstGeneration: this.generation };
+    return foldLineage({ ...this.lineage, entries: [...entries, entry] });
+  }
+
+  private async prune(): Promise<void> {
+    const keep = new Set(rootsToKeep(this.known, this.context.clock.now()));
+    const dead = this.known.filter((file) => !keep.has(file));
+    this.known = this.known.filter((file) => keep.has(file));
+    for (const { name } of dead)
+      await this.context.files.remove(`${rootFolder(this.context)}/${name}`);
+  }
+}
+
+/** Which of the roots, the newest first, are kept. */
+export function rootsToKeep(known: readonly RootFile[], nowMs: number): RootFile[] {
+  const closed = known.filter(({ root }) => root.closed);
+  const kept = new Set<RootFile>([...known.slice(0, 2), ...closed.slice(0, KEPT_CLOSED_ROOTS)]);
+  const hours = new Set<number>();
+  for (const file of closed) {
+    const age = Math.floor((nowMs - file.root.timeMs) / HOUR_MS);
+    if (age >= 0 && age < KEPT_ROOT_HOURS && !hours.has(age)) {
+      hours.add(age);
+      kept.add(file);
+    }
+  }
+  return known.filter((file) => kept.has(file));
+}
+
+/** Folds the oldest sessions into the digest when there are more than the limit. */
+function foldLineage(lineage: Lineage): Lineage {
+  const surplus = lineage.entries.length - MAX_LINEAGE_ENTRIES;
+  if (surplus <= 0) return lineage;
+  let digest = lineage.droppedDigest;
+  for (const { session } of lineage.entries.slice(0, surplus)) digest = sha256(digest, session);
+  return {
+    droppedCount: lineage.droppedCount + surplus,
+    droppedDigest: digest,
+    entries: lineage.entries.slice(surplus),
+  };
+}

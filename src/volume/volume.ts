@@ -1,0 +1,217 @@
+/**
+ * The volume: a block device on the log. Whatever alignment a caller uses ends here; below there are
+ * only whole blocks.
+ */
+import { alignDown, alignUp, isZero } from '../base/bytes.js';
+import type { BlockDevice, Extent, WriteOptions } from '../base/block-device.js';
+import { ChunkvolError } from '../base/errors.js';
+import type { StoreContext } from '../store/context.js';
+import type { Group } from '../store/group.js';
+import type { RootFile } from '../store/root-files.js';
+import type { SlotReader } from '../store/slot-reader.js';
+import { BlockLocks } from './block-locks.js';
+import { findExtents } from './extents.js';
+import { MAX_READ_BYTES } from './limits.js';
+import type { LogEnd } from './log-end.js';
+import { Reads } from './reads.js';
+import { volumeStatus, type VolumeStatus } from './status.js';
+import type { Staging } from './staging.js';
+import type { WritePath } from './write-path.js';
+
+export interface VolumeParts {
+  readonly context: StoreContext;
+  readonly slots: SlotReader;
+  readonly end: LogEnd;
+  readonly writePath: WritePath;
+  readonly readOnly: boolean;
+}
+
+export class Volume implements BlockDevice {
+  readonly context: StoreContext;
+  readonly slots: SlotReader;
+  readonly readOnly: boolean;
+  private readonly reads: Reads;
+  private readonly staging: Staging;
+  private readonly locks = new BlockLocks();
+  private closing = false;
+
+  constructor(private readonly parts: VolumeParts) {
+    const { map, groups, staging } = parts.end.parts;
+    this.context = parts.context;
+    this.slots = parts.slots;
+    this.readOnly = parts.readOnly;
+    this.staging = staging;
+    this.reads = new Reads(staging, map, groups, parts.slots);
+  }
+
+  get name(): string {
+    return this.parts.end.parts.roots.facts.name;
+  }
+
+  get sizeBytes(): number {
+    return this.parts.end.parts.roots.facts.sizeBytes;
+  }
+
+  get blockBytes(): number {
+    return this.staging.blockBytes;
+  }
+
+  async read(offset: number, into: Uint8Array): Promise<void> {
+    for (let done = 0; done < into.length; done += MAX_READ_BYTES) {
+      await this.readPiece(offset + done, into.subarray(done, done + MAX_READ_BYTES));
+    }
+  }
+
+  async write(offset: number, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
+    this.requireWritable();
+    const { blockBytes } = this;
+    const first = Math.floor(offset / blockBytes);
+    const last = Math.floor((offset + bytes.length - 1) / blockBytes);
+    if (bytes.length === 0) return;
+    await this.locks.with(first, last + 1, async () => {
+      for (let block = first; block <= last; block += this.pieceBlocks) {
+        const end = Math.min(block + this.pieceBlocks, last + 1);
+        await this.parts.writePath.admit(end - block);
+        for (let each = block; each < end; each++) await this.writeBlock(each, offset, bytes);
+        this.parts.writePath.staged();
+      }
+    });
+    this.parts.end.parts.counters.writtenBytes += bytes.length;
+    if (options?.durable) await this.flush();
+  }
+
+  async zero(offset: number, bytes: number, options?: WriteOptions): Promise<void> {
+    this.requireWritable();
+    if (bytes === 0) return;
+    const { blockBytes } = this;
+    const end = offset + bytes;
+    const from = alignUp(offset, blockBytes);
+    const to = alignDown(end, blockBytes);
+    if (from >= to) {
+      await this.write(offset, new Uint8Array(bytes), options);
+      return;
+    }
+    if (offset < from) await this.write(offset, new Uint8Array(from - offset));
+    if (to < end) await this.write(to, new Uint8Array(end - to));
+    await this.locks.with(from / blockBytes, to / blockBytes, async () => {
+      await this.parts.writePath.admitHole();
+      this.staging.stageHole(from / blockBytes, to / blockBytes);
+      this.parts.writePath.staged();
+    });
+    if (options?.durable) await this.flush();
+  }
+
+  /** Whole blocks become holes; what is left of others at the ends stays as it is. */
+  async trim(offset: number, bytes: number, options?: WriteOptions): Promise<void> {
+    const from = alignUp(offset, this.blockBytes);
+    const to = alignDown(offset + bytes, this.blockBytes);
+    if (from < to) await this.zero(from, to - from);
+    else this.requireWritable();
+    if (options?.durable) await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    if (this.readOnly) return;
+    await this.parts.writePath.flush();
+  }
+
+  extents(offset: number, bytes: number, maxExtents: number): Promise<Extent[]> {
+    return findExtents(this.staging, this.parts.end.parts.map, offset, bytes, maxExtents);
+  }
+
+  /**
+   * Commits everything acknowledged, checkpoints, and seals the open group: returns the newest closed
+   * root, published. With nothing changed since the last one that is it. Groups that wait to be sealed
+   * since a crash are sealed first.
+   */
+  async sealNow(): Promise<RootFile> {
+    this.requireWritable();
+    return this.parts.writePath.seal();
+  }
+
+  /** All groups of the present state, in order of ordinals. */
+  groups(): readonly Group[] {
+    return this.parts.end.parts.groups.all();
+  }
+
+  /** Blocks of the disk, as ranges, whose slots lie in `group` between two addresses. Walks the whole map. */
+  async blocksIn(
+    group: Group,
+    fromAddress: number,
+    toAddress: number,
+  ): Promise<{ block: number; count: number }[]> {
+    const found: { block: number; count: number }[] = [];
+    for await (const { block, ordinal, position } of this.parts.end.parts.map.entries()) {
+      const address = position * 8;
+      if (ordinal !== group.ordinal || address < fromAddress || address >= toAddress) continue;
+      const last = found[found.length - 1];
+      if (last && last.block + last.count === block) last.count++;
+      else found.push({ block, count: 1 });
+    }
+    return found;
+  }
+
+  status(): Promise<VolumeStatus> {
+    return volumeStatus(this.parts);
+  }
+
+  /** Flushes, checkpoints, seals and releases everything. The volume cannot be used after, even if it throws. */
+  async close(): Promise<void> {
+    if (this.closing) return;
+    this.closing = true;
+    try {
+      if (!this.readOnly) await this.parts.writePath.seal();
+    } finally {
+      await this.parts.writePath.stop();
+      await this.parts.end.parts.cutGroups.idle();
+      await this.slots.openFiles.closeAll();
+    }
+  }
+
+  /** Blocks that are taken into the staging buffer at a time. */
+  private get pieceBlocks(): number {
+    return Math.max(1, MAX_READ_BYTES / this.blockBytes);
+  }
+
+  private async readPiece(offset: number, into: Uint8Array): Promise<void> {
+    const { blockBytes } = this;
+    const from = alignDown(offset, blockBytes);
+    const to = alignUp(offset + into.length, blockBytes);
+    if (from === offset && to === offset + into.length) {
+      await this.reads.blocks(from / blockBytes, into);
+      return;
+    }
+    const whole = new Uint8Array(to - from);
+    await this.reads.blocks(from / blockBytes, whole);
+    into.set(whole.subarray(offset - from, offset - from + into.length));
+  }
+
+  /** Stages one block of a write of `bytes` at `offset`; one that is written in part is read first. */
+  private async writeBlock(block: number, offset: number, bytes: Uint8Array): Promise<void> {
+    const { blockBytes } = this;
+    const start = block * blockBytes;
+    const from = Math.max(start, offset);
+    const to = Math.min(start + blockBytes, offset + bytes.length);
+    const part = bytes.subarray(from - offset, to - offset);
+    if (part.length === blockBytes) {
+      if (isZero(part)) this.staging.stageHole(block, block + 1);
+      else await this.stage(block, part);
+      return;
+    }
+    const whole = new Uint8Array(blockBytes);
+    await this.reads.blocks(block, whole);
+    whole.set(part, from - start);
+    await this.stage(block, whole);
+  }
+
+  /** Puts a whole block into the staging buffer; another writer may have taken the room that was made. */
+  private async stage(block: number, bytes: Uint8Array): Promise<void> {
+    while (!this.staging.canStage(block)) await this.parts.writePath.admit(1);
+    this.staging.stage(block).set(bytes);
+  }
+
+  private requireWritable(): void {
+    if (this.closing) throw new ChunkvolError('closed', 'the volume is being closed');
+    if (this.readOnly) throw new ChunkvolError('read-only', 'the volume is open read-only');
+  }
+}

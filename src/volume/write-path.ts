@@ -1,0 +1,202 @@
+/**
+ * The way of a write: staging buffer, commits, durability. Everything that changes the log or the map
+ * runs under one lock, in one order; see log-end.ts and checkpoint.ts for what happens below.
+ */
+import { Mutex } from '../base/async.js';
+import { memberCount } from '../base/geometry.js';
+import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
+import type { GroupWriter } from '../store/group-writer.js';
+import type { RootFile } from '../store/root-files.js';
+import { ChunkvolError } from '../base/errors.js';
+import type { Checkpointer } from './checkpoint.js';
+import {
+  COMMIT_AGE_MS,
+  COMMIT_TARGET_BYTES,
+  MAX_STAGED_HOLES,
+  UNDURABLE_TARGET_BYTES,
+  UNWRITTEN_LIMIT_BYTES,
+} from './limits.js';
+import type { LogEnd } from './log-end.js';
+import type { Batch, Staging } from './staging.js';
+
+/** Share of a group that one commit, or all that is not durable, may take. */
+const GROUP_SHARE = 16;
+
+export class WritePath {
+  private readonly lock = new Mutex();
+  private readonly staging: Staging;
+  private syncing: Promise<void> | null = null;
+  private committing = false;
+  private cancelTimer: (() => void) | null = null;
+  private readonly groupShareBytes: number;
+
+  constructor(
+    private readonly end: LogEnd,
+    private readonly checkpointer: Checkpointer,
+  ) {
+    this.staging = end.parts.staging;
+    const { geometry } = end.parts.roots.facts;
+    this.groupShareBytes = (geometry.data * geometry.chunkBytes) / GROUP_SHARE;
+  }
+
+  /** Resolves when `blocks` more blocks may be staged: there is room for them, here and on the disk. */
+  async admit(blocks: number): Promise<void> {
+    this.end.throwFailure();
+    const { geometry } = this.end.parts.roots.facts;
+    const pending = this.staging.stagedBytes + (this.end.writer?.unwrittenBytes ?? 0);
+    const wanted = pending + blocks * this.staging.blockBytes;
+    // A tenth more for records and map nodes.
+    const files = (wanted * memberCount(geometry) * 1.1) / geometry.data;
+    await this.end.parts.space.require(Math.ceil(files));
+    while (this.staging.room < blocks) await this.flush();
+  }
+
+  /** Resolves when a range of zeros may be staged. It needs no space of its own: a full disk can be trimmed. */
+  async admitHole(): Promise<void> {
+    this.end.throwFailure();
+    while (this.staging.stagedHoles >= 4 * MAX_STAGED_HOLES) await this.flush();
+  }
+
+  /** To be called after something was staged: commits when there is enough, or after a while. */
+  staged(): void {
+    const due =
+      this.staging.stagedBytes >= COMMIT_TARGET_BYTES ||
+      this.staging.stagedHoles >= MAX_STAGED_HOLES;
+    if (due) this.commitInBackground();
+    else this.startTimer();
+  }
+
+  /** Makes everything durable that was staged before the call. */
+  async flush(): Promise<void> {
+    this.end.throwFailure();
+    const target = await this.lock.run(() => this.commitAll());
+    while (this.end.durable.sequence < target) await this.syncRound();
+  }
+
+  /** Brings everything staged into a closed root; with nothing changed, the newest there is. */
+  async seal(): Promise<RootFile> {
+    this.end.throwFailure();
+    await this.end.parts.cutGroups.finish();
+    await this.lock.run(async () => {
+      await this.commitAll();
+      if (this.end.changed) await this.checkpointer.closeGroup(false);
+    });
+    await this.checkpointer.sealed();
+    const root = this.end.parts.roots.newestClosed;
+    if (!root) throw new ChunkvolError('damaged', 'the volume has no closed root');
+    return root;
+  }
+
+  /** Stops what runs by itself; nothing may be staged after. */
+  async stop(): Promise<void> {
+    this.cancelTimer?.();
+    await this.lock.run(() => Promise.resolve());
+    await this.checkpointer.sealed().catch(() => undefined);
+    await this.end.close();
+  }
+
+  /** Runs work between two commits. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.lock.run(work);
+  }
+
+  private startTimer(): void {
+    this.cancelTimer ??= this.end.parts.context.clock.after(COMMIT_AGE_MS, () => {
+      this.cancelTimer = null;
+      this.commitInBackground();
+    });
+  }
+
+  private commitInBackground(): void {
+    if (this.committing) return;
+    this.committing = true;
+    void this.lock
+      .run(() => this.commitLarge())
+      // What could not be committed is still staged: the next flush tries again, and tells.
+      .catch(() => undefined)
+      .finally(() => {
+        this.committing = false;
+      });
+  }
+
+  private async commitLarge(): Promise<void> {
+    do await this.commitOne();
+    while (this.staging.stagedBytes >= COMMIT_TARGET_BYTES);
+    if (this.end.retainedBytes >= UNDURABLE_TARGET_BYTES) this.syncRound().catch(() => undefined);
+  }
+
+  /** Commits everything staged; returns the sequence number behind the last commit. */
+  private async commitAll(): Promise<number> {
+    while (await this.commitOne());
+    return this.end.point.sequence;
+  }
+
+  private async commitOne(): Promise<boolean> {
+    this.end.throwFailure();
+    await this.end.drain(UNWRITTEN_LIMIT_BYTES);
+    // All that is not durable must fit into one new group, should the present one fail.
+    if (this.end.retainedBytes > this.groupShareBytes * 4) await this.end.makeDurable();
+    const batch = this.staging.cut(this.maxBatchBlocks(), MAX_STAGED_HOLES);
+    if (!batch) return false;
+    await this.commitBatch(batch);
+    this.staging.applied();
+    await this.checkpointer.whenDue();
+    return true;
+  }
+
+  private async commitBatch(batch: Batch): Promise<void> {
+    const { map } = this.end.parts;
+    try {
+      const leaves = await map.prepare(batch.blocks, batch.holes);
+      const writer = await this.writerFor(batch, leaves);
+      // A checkpoint on the way may have let nodes go.
+      await map.prepare(batch.blocks, batch.holes);
+      this.end.append(writer, batch);
+    } finally {
+      map.settle();
+    }
+  }
+
+  /** The open group, with room for the batch and for the checkpoint that will end it. */
+  private async writerFor(batch: Batch, leaves: number): Promise<GroupWriter> {
+    const { writer } = this.end;
+    if (
+      writer &&
+      !this.checkpointer.hasRoom(writer, this.end.parts.log.batchPieces(batch), leaves)
+    ) {
+      await this.checkpointer.closeGroup(true);
+    }
+    return this.end.writerOrNew();
+  }
+
+  private maxBatchBlocks(): number {
+    const { blockBytes } = this.staging;
+    const share = this.groupShareBytes / (blockBytes + SLOT_OVERHEAD_BYTES);
+    return Math.max(1, Math.floor(Math.min(share, (2 * COMMIT_TARGET_BYTES) / blockBytes)));
+  }
+
+  /** One fdatasync for everybody who waits: whoever comes while one runs waits for the next. */
+  private async syncRound(): Promise<void> {
+    if (this.syncing) {
+      await this.syncing.catch(() => undefined);
+      return;
+    }
+    this.syncing = this.syncOnce();
+    try {
+      await this.syncing;
+    } finally {
+      this.syncing = null;
+    }
+  }
+
+  private async syncOnce(): Promise<void> {
+    const { writer } = this.end;
+    try {
+      await this.end.sync();
+    } catch (error) {
+      if (writer?.failure == null) throw error;
+      // The way out of a failed group changes log and map: under the lock.
+      await this.lock.run(() => this.end.makeDurable());
+    }
+  }
+}
