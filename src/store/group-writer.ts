@@ -197,6 +197,7 @@ export class GroupWriter {
 
   private finishParity(row: Row, end: number): void {
     const { group } = this;
+    this.zeroRest(row);
     const macs = finishRow(this.context.engine, group, row.codec, row.row, end);
     macs.forEach((mac, member) => this.macs[member]!.push(mac));
     for (let member = group.geometry.data; member < this.files.length; member++) {
@@ -205,10 +206,18 @@ export class GroupWriter {
     row.complete = true;
   }
 
+  /** A row's buffer has served before: what parity takes as zeros must be so. */
+  private zeroRest(row: Row): void {
+    const { data, unitBytes } = this.group.geometry;
+    for (let member = 0; member < data; member++) {
+      const filled = row.filled[member]!;
+      if (filled < unitBytes) row.codec.unit(member).fill(0, filled);
+    }
+  }
+
   private startRow(row: number): void {
     const { geometry } = this.group;
     const codec = this.spare.pop() ?? this.template.another();
-    codec.data.fill(0);
     // The header zone of row 0 is in the files already, and is no part of any address.
     const start = unitStart(row);
     const members = memberCount(geometry);

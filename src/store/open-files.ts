@@ -28,7 +28,6 @@ export class OpenFiles {
       return await work(file);
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error;
-      this.forget(path);
       return null;
     } finally {
       entry.users--;
@@ -57,7 +56,9 @@ export class OpenFiles {
       this.entries.delete(path);
     } else {
       entry = { opening: this.files.open(path, 'read'), users: 0, forgotten: false };
-      entry.opening.catch(() => undefined);
+      entry.opening.catch(() => {
+        this.forget(path);
+      });
     }
     this.entries.set(path, entry);
     entry.users++;

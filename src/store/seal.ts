@@ -13,7 +13,7 @@ import { sha256 } from '../format/root.js';
 import { sealFooter } from './chunk-meta.js';
 import { chunkFolder, type StoreContext } from './context.js';
 import type { GroupWriter } from './group-writer.js';
-import { memberName, memberPaths, type Group } from './group.js';
+import { memberName, memberPaths, NEW_SUFFIX, OPEN_SUFFIX, type Group } from './group.js';
 import { memberDigest, parityCounter } from './parity.js';
 
 export interface SealPlan {
@@ -64,16 +64,27 @@ export async function sealFiles(
     files.map((file, place) => writeEnd(context, group, file, place, manifest, macs[place]!, plan)),
   );
   await settleAll(files.map((file) => file.sync()));
+  group.end = plan.end;
+  group.manifestDigest = sha256(manifest);
+  group.paths = [...paths];
+  await takeFinalNames(context, group);
+}
+
+/** Whether a member bears its final name: the seal stands, and is only to be finished. */
+export function isDecided(group: Group): boolean {
+  return group.paths.some((path) => !path.endsWith(OPEN_SUFFIX) && !path.endsWith(NEW_SUFFIX));
+}
+
+/** The last step of a seal, which can be repeated: every footer is durable. */
+export async function takeFinalNames(context: StoreContext, group: Group): Promise<void> {
   const final = memberPaths(context, group.id, group.sealId, group.geometry, '');
-  for (const [place, path] of paths.entries()) {
-    await context.files.rename(path, final[place]!);
-    group.paths[place] = final[place]!;
+  for (const [place, path] of final.entries()) {
+    if (group.paths[place] !== path) await context.files.rename(group.paths[place]!, path);
+    group.paths[place] = path;
   }
   await context.files.syncFolder(chunkFolder(context));
   group.state = 'sealed';
-  group.end = plan.end;
-  group.parityRows = rowCount(group.geometry, plan.end);
-  group.manifestDigest = sha256(manifest);
+  group.parityRows = rowCount(group.geometry, group.end);
 }
 
 /** Bytes of a member's file once sealed. */

@@ -17,7 +17,7 @@ import { sealHeader } from './chunk-meta.js';
 import { chunkFolder, type StoreContext } from './context.js';
 import { groupLabel, memberPaths, NEW_SUFFIX, setSealId, type Group } from './group.js';
 import { finishRow } from './parity.js';
-import { sealFiles, type SealPlan } from './seal.js';
+import { isDecided, sealFiles, type SealPlan } from './seal.js';
 
 /** Seals `group`, whose data members are at `group.paths`. `header` is the header of any member. */
 export async function sealTakenOver(
@@ -26,7 +26,8 @@ export async function sealTakenOver(
   header: ChunkHeader,
   plan: Omit<SealPlan, 'root' | 'full'>,
 ): Promise<void> {
-  const abandoned = group.paths.slice(group.geometry.data);
+  const before = [...group.paths];
+  const abandoned = before.slice(group.geometry.data);
   const earlierSealId = group.sealId;
   setSealId(context, group, context.random.bytes(16));
   const files: OpenFile[] = [];
@@ -37,10 +38,10 @@ export async function sealTakenOver(
     await sealFiles(context, group, files, paths, macs, { ...plan, root: null, full: false });
   } catch (error) {
     // Once a member bears its final name the seal stands, and the next recovery finishes it.
-    const decided = group.paths
-      .slice(0, group.geometry.data)
-      .some((path) => !path.endsWith('.open'));
-    if (!decided) setSealId(context, group, earlierSealId);
+    if (!isDecided(group)) {
+      setSealId(context, group, earlierSealId);
+      group.paths = before;
+    }
     throw error;
   } finally {
     await Promise.all(files.map((file) => file.close().catch(() => undefined)));

@@ -8,7 +8,7 @@
  * A root is published only when everything that it names is durable. Nodes count as clean from the
  * moment they are durable. All is called under the write path's lock.
  */
-import { errorMessage } from '../base/errors.js';
+import { ChunkvolError, errorMessage } from '../base/errors.js';
 import type { LogPoint, Root, RootGroup } from '../format/root.js';
 import type { GroupWriter } from '../store/group-writer.js';
 import { groupLabel, rootEntry } from '../store/group.js';
@@ -46,7 +46,7 @@ export class Checkpointer {
   hasRoom(writer: GroupWriter, pieces: Pieces, leaves: number): boolean {
     const { map, roots, groups } = this.end.parts;
     const nodes = Math.ceil(map.dirtyBound(leaves) * NODE_SLOT_BYTES * 1.05);
-    const closing = nodes + roots.bound(groups.all().length) + SLACK_BYTES;
+    const closing = nodes + roots.bound(groups.size) + SLACK_BYTES;
     return writer.endAfter(pieces) + closing <= writer.capacity;
   }
 
@@ -59,10 +59,12 @@ export class Checkpointer {
   /** A checkpoint without a seal. */
   async checkpoint(): Promise<void> {
     const { map, roots, onNotice } = this.end.parts;
+    const { replacements } = this.end;
     const nodes = map.takeDirty();
     await this.appendNodes(await this.end.writerOrNew(), nodes);
-    // When the group had to be replaced the nodes are changed still, and the next checkpoint is due.
-    if (!(await this.end.makeDurable())) return;
+    await this.end.makeDurable();
+    // When a group had to be replaced the nodes are changed still, and the next checkpoint is due.
+    if (this.end.replacements !== replacements) return;
     map.markClean(nodes);
     const root = roots.make(this.rootParts(false, this.end.point));
     try {
@@ -79,7 +81,8 @@ export class Checkpointer {
    */
   async closeGroup(full: boolean): Promise<void> {
     await this.sealing;
-    for (let attempt = 1; ; attempt++) {
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
+      const { replacements } = this.end;
       const nodes = this.end.parts.map.takeDirty();
       const last = nodes.slice(Math.max(0, nodes.length - MAX_NODES_PER_COMMIT));
       const writer = await this.appendNodes(
@@ -87,9 +90,9 @@ export class Checkpointer {
         nodes.slice(0, nodes.length - last.length),
       );
       const { writer: closed, closing } = await this.appendClosing(writer, last);
-      const durable = await this.end.makeDurable();
-      if (!durable && attempt < MAX_ATTEMPTS) continue;
-      if (!durable) this.end.throwFailure();
+      await this.end.makeDurable();
+      // What was placed in a group that failed is void: once more, in the one that replaced it.
+      if (this.end.replacements !== replacements) continue;
       this.end.parts.map.markClean(nodes);
       // While a group waits to be sealed no root is closed, and another one is due.
       this.end.changed = !closing.root.closed;
@@ -97,6 +100,7 @@ export class Checkpointer {
       this.startSeal(closed, { ...closing.plan, full }, closing);
       return;
     }
+    throw new ChunkvolError('io', `the disk failed ${MAX_ATTEMPTS} times while a root was made`);
   }
 
   /** Waits for the seal under way; throws when it, or the one before, failed and no other came since. */
@@ -129,7 +133,7 @@ export class Checkpointer {
   ): Promise<{ writer: GroupWriter; closing: Closing }> {
     const { log, roots, groups } = this.end.parts;
     // One group more than now, should the closing commit need a new one.
-    const bound = roots.bound(groups.all().length + 1);
+    const bound = roots.bound(groups.size + 1);
     const fits = present.fits(log.checkpointPieces(nodes, bound));
     const writer = fits ? present : await this.rollPlain(present);
     const before = writer.address;

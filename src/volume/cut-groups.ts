@@ -8,6 +8,7 @@ import { readHeader } from '../store/chunk-meta.js';
 import type { StoreContext } from '../store/context.js';
 import { groupLabel, type Group } from '../store/group.js';
 import type { OpenFiles } from '../store/open-files.js';
+import { isDecided, takeFinalNames } from '../store/seal.js';
 import { sealTakenOver } from '../store/takeover.js';
 
 interface Waiting {
@@ -71,6 +72,10 @@ export class CutGroups {
   }
 
   private async sealOne({ group, cut }: Waiting): Promise<void> {
+    if (isDecided(group)) {
+      await takeFinalNames(this.context, group);
+      return;
+    }
     const header = await this.anyHeader(group);
     if (!header) throw new Error('no header of it can be read');
     await sealTakenOver(this.context, group, header, {

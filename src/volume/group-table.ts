@@ -5,6 +5,10 @@ import type { Group } from '../store/group.js';
 export class GroupTable {
   private readonly groups = new Map<number, Group>();
 
+  get size(): number {
+    return this.groups.size;
+  }
+
   add(group: Group): void {
     this.groups.set(group.ordinal, group);
   }

@@ -1,5 +1,5 @@
 /** The bounds of a volume at work: memory, queues, and the length of the log that recovery must read. */
-import { KIB, MIB } from '../base/bytes.js';
+import { MIB } from '../base/bytes.js';
 
 /** Plaintext of blocks that are staged, or committed and not yet durable. */
 export const STAGING_BYTES: number = 64 * MIB;
@@ -40,8 +40,8 @@ export const KEPT_ROOT_HOURS = 24;
 /** Sessions that a root's lineage lists one by one; older ones are folded into a digest. */
 export const MAX_LINEAGE_ENTRIES = 4096;
 
-/** Really written bytes that are given up when the disk under the volume is full. */
-export const SPACE_RESERVE_BYTES: number = 16 * MIB;
+/** Really written bytes that are given up when the disk under the volume is full; less for small groups. */
+export const MAX_RESERVE_BYTES: number = 16 * MIB;
 
 /** Free space below which new writes are refused. */
 export const MIN_FREE_BYTES: number = 4 * MIB;
@@ -49,5 +49,5 @@ export const MIN_FREE_BYTES: number = 4 * MIB;
 /** How long a statement about free space is believed. */
 export const FREE_SPACE_AGE_MS = 200;
 
-/** Reads of one request are cut into pieces of at most this, so that buffers stay bounded. */
-export const MAX_READ_BYTES: number = 512 * KIB;
+/** Requests are worked off in pieces of at most this, so that buffers stay bounded. */
+export const MAX_PIECE_BYTES: number = 2 * MIB;

@@ -49,15 +49,17 @@ export class LogEnd {
   private failed: ChunkvolError | null = null;
   /** Log since the last root: what recovery would have to read. */
   tailBytes = 0;
-  /** Whether anything was appended since the last closed root. */
+  /** Whether the newest closed root is not the present state. */
   changed: boolean;
+  /** How often the open group failed and was replaced: what was placed in it before is void. */
+  replacements = 0;
 
   constructor(
     readonly parts: LogEndParts,
     private ordinal: number,
   ) {
     this.durablePoint = parts.log.point;
-    this.changed = parts.map.dirtyCount > 0;
+    this.changed = parts.map.dirtyCount > 0 || !parts.roots.isNewestClosed;
   }
 
   get writer(): GroupWriter | null {
@@ -222,6 +224,7 @@ export class LogEnd {
         'what was not yet durable is written again to new files',
     );
     this.open = null;
+    this.replacements++;
     await broken.close();
     await this.abandon(broken);
     try {

@@ -112,7 +112,7 @@ function assemble(
     ...recovered.end,
     durableUpTo: recovered.end.sequence - 1,
   });
-  const space = new Space(context);
+  const space = new Space(context, base.geometry);
   const end = new LogEnd(
     { context, staging, map, groups, log, roots, space, cutGroups, counters, onNotice },
     recovered.nextOrdinal,

@@ -52,6 +52,7 @@ export class Roots {
   readonly session: Uint8Array;
   private lineage: Lineage;
   private generation: number;
+  private readonly baseGeneration: number;
 
   constructor(
     private readonly context: StoreContext,
@@ -63,6 +64,7 @@ export class Roots {
   ) {
     this.session = context.random.bytes(16);
     this.lineage = base.lineage;
+    this.baseGeneration = base.generation;
     this.generation = Math.max(base.generation, ...known.map(({ root }) => root.generation));
   }
 
@@ -73,6 +75,11 @@ export class Roots {
   /** The newest closed root that has been published; null when there is none. */
   get newestClosed(): RootFile | null {
     return this.known.find(({ root }) => root.closed) ?? null;
+  }
+
+  /** Whether the newest closed root is the one that the present state grew from. */
+  get isNewestClosed(): boolean {
+    return this.newestClosed?.root.generation === this.baseGeneration;
   }
 
   /** The next root. Each call takes a generation of its own. */
@@ -138,10 +145,15 @@ export class Roots {
 
   private async prune(): Promise<void> {
     const keep = new Set(rootsToKeep(this.known, this.context.clock.now()));
-    const dead = this.known.filter((file) => !keep.has(file));
-    this.known = this.known.filter((file) => keep.has(file));
-    for (const { name } of dead)
-      await this.context.files.remove(`${rootFolder(this.context)}/${name}`);
+    for (const file of this.known.filter((each) => !keep.has(each))) {
+      // One that cannot be removed now is found again when the next root is published.
+      const path = `${rootFolder(this.context)}/${file.name}`;
+      const removed = await this.context.files.remove(path).then(
+        () => true,
+        () => false,
+      );
+      if (removed) this.known = this.known.filter((other) => other !== file);
+    }
   }
 }
 

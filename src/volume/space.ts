@@ -5,25 +5,43 @@
  */
 import { ChunkvolError } from '../base/errors.js';
 import { FOLDERS, type StoreContext } from '../store/context.js';
-import { FREE_SPACE_AGE_MS, MIN_FREE_BYTES, SPACE_RESERVE_BYTES } from './limits.js';
+import { memberCount, type Geometry } from '../base/geometry.js';
+import { MIB } from '../base/bytes.js';
+import { FREE_SPACE_AGE_MS, MAX_RESERVE_BYTES, MIN_FREE_BYTES } from './limits.js';
 
 export class Space {
   private freeBytes = 0;
   private checkedMs = -Infinity;
   private readonly reservePath: string;
   private reserved = false;
+  private readonly reserveBytes: number;
+  /** Bytes of chunk files for each byte of the log. */
+  private readonly expansion: number;
+  private loggedAtCheck = 0;
 
-  constructor(private readonly context: StoreContext) {
+  constructor(
+    private readonly context: StoreContext,
+    geometry: Geometry,
+  ) {
+    const dataAreaBytes = geometry.data * geometry.chunkBytes;
+    this.reserveBytes = Math.min(MAX_RESERVE_BYTES, Math.max(MIB, dataAreaBytes / 64));
+    // A tenth more for records and map nodes.
+    this.expansion = (memberCount(geometry) / geometry.data) * 1.1;
     this.reservePath = `${context.folder}/${FOLDERS.local}/reserve`;
   }
 
-  /** Throws 'no-space' unless the disk has room for `bytes` more of chunk files. */
-  async require(bytes: number): Promise<void> {
+  /**
+   * Throws 'no-space' unless the disk has room for `pendingBytes` of blocks that are not in the files
+   * yet, beside what the log has grown by (`loggedBytes`, a running total) since the last look.
+   */
+  async require(pendingBytes: number, loggedBytes: number): Promise<void> {
     const now = this.context.clock.monotonic();
     if (now - this.checkedMs > FREE_SPACE_AGE_MS) {
       this.freeBytes = await this.context.files.freeBytes(this.context.folder);
       this.checkedMs = now;
+      this.loggedAtCheck = loggedBytes;
     }
+    const bytes = (pendingBytes + loggedBytes - this.loggedAtCheck) * this.expansion;
     if (this.freeBytes < bytes + MIN_FREE_BYTES) {
       this.checkedMs = -Infinity;
       throw new ChunkvolError(
@@ -31,7 +49,7 @@ export class Space {
         `the disk under ${this.context.folder} is full; free some space there and try again`,
       );
     }
-    if (!this.reserved && this.freeBytes > bytes + 4 * SPACE_RESERVE_BYTES) await this.reserve();
+    if (!this.reserved && this.freeBytes > bytes + 4 * this.reserveBytes) await this.reserve();
   }
 
   /** Gives the reserve up; true when there was one. */
@@ -48,9 +66,9 @@ export class Space {
     this.reserved = true;
     const { files, engine } = this.context;
     const stat = await files.stat(this.reservePath);
-    if (stat?.bytes === SPACE_RESERVE_BYTES) return;
+    if (stat?.bytes === this.reserveBytes) return;
     await files.remove(this.reservePath);
-    const bytes = new Uint8Array(SPACE_RESERVE_BYTES);
+    const bytes = new Uint8Array(this.reserveBytes);
     // Not zeros: a file system that compresses would not keep room for them.
     engine.ctr(this.context.random.bytes(32), new Uint8Array(16), bytes, 0);
     const file = await files.open(this.reservePath, 'create').catch(() => null);

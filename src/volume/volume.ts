@@ -11,7 +11,7 @@ import type { RootFile } from '../store/root-files.js';
 import type { SlotReader } from '../store/slot-reader.js';
 import { BlockLocks } from './block-locks.js';
 import { findExtents } from './extents.js';
-import { MAX_READ_BYTES } from './limits.js';
+import { MAX_PIECE_BYTES } from './limits.js';
 import type { LogEnd } from './log-end.js';
 import { Reads } from './reads.js';
 import { volumeStatus, type VolumeStatus } from './status.js';
@@ -57,8 +57,8 @@ export class Volume implements BlockDevice {
   }
 
   async read(offset: number, into: Uint8Array): Promise<void> {
-    for (let done = 0; done < into.length; done += MAX_READ_BYTES) {
-      await this.readPiece(offset + done, into.subarray(done, done + MAX_READ_BYTES));
+    for (let done = 0; done < into.length; done += MAX_PIECE_BYTES) {
+      await this.readPiece(offset + done, into.subarray(done, done + MAX_PIECE_BYTES));
     }
   }
 
@@ -160,7 +160,7 @@ export class Volume implements BlockDevice {
     if (this.closing) return;
     this.closing = true;
     try {
-      if (!this.readOnly) await this.parts.writePath.seal();
+      if (!this.readOnly) await this.sealOrFlush();
     } finally {
       await this.parts.writePath.stop();
       await this.parts.end.parts.cutGroups.idle();
@@ -168,9 +168,19 @@ export class Volume implements BlockDevice {
     }
   }
 
+  /** A volume that cannot be sealed is at least made durable, before that is said. */
+  private async sealOrFlush(): Promise<void> {
+    try {
+      await this.parts.writePath.seal();
+    } catch (error) {
+      await this.parts.writePath.flush();
+      throw error;
+    }
+  }
+
   /** Blocks that are taken into the staging buffer at a time. */
   private get pieceBlocks(): number {
-    return Math.max(1, MAX_READ_BYTES / this.blockBytes);
+    return Math.max(1, MAX_PIECE_BYTES / this.blockBytes);
   }
 
   private async readPiece(offset: number, into: Uint8Array): Promise<void> {

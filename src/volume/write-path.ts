@@ -3,7 +3,6 @@
  * runs under one lock, in one order; see log-end.ts and checkpoint.ts for what happens below.
  */
 import { Mutex } from '../base/async.js';
-import { memberCount } from '../base/geometry.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import type { GroupWriter } from '../store/group-writer.js';
 import type { RootFile } from '../store/root-files.js';
@@ -42,12 +41,10 @@ export class WritePath {
   /** Resolves when `blocks` more blocks may be staged: there is room for them, here and on the disk. */
   async admit(blocks: number): Promise<void> {
     this.end.throwFailure();
-    const { geometry } = this.end.parts.roots.facts;
+    const { space, counters } = this.end.parts;
     const pending = this.staging.stagedBytes + (this.end.writer?.unwrittenBytes ?? 0);
     const wanted = pending + blocks * this.staging.blockBytes;
-    // A tenth more for records and map nodes.
-    const files = (wanted * memberCount(geometry) * 1.1) / geometry.data;
-    await this.end.parts.space.require(Math.ceil(files));
+    await space.require(wanted, counters.loggedBytes);
     while (this.staging.room < blocks) await this.flush();
   }
 
