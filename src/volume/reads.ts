@@ -2,6 +2,7 @@
  * The way of a read: staging buffer, map, slots. Blocks that lie behind one another in one stripe unit
  * are one read of the file and one call of the crypto engine.
  */
+import { settleAll } from '../base/async.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { piecesInUnit } from '../erasure/stripe.js';
 import { SLOT_KIND } from '../format/commit.js';
@@ -34,6 +35,11 @@ export class Reads {
     const wanted: number[] = [];
     const placed: Placed[] = [];
     const pending: Promise<void>[] = [];
+    const start = (run: Promise<void>): void => {
+      // It may fail before this function waits for it.
+      run.catch(() => undefined);
+      pending.push(run);
+    };
     for (let index = 0; index < count; index++) {
       const block = first + index;
       const target = into.subarray(index * blockBytes, (index + 1) * blockBytes);
@@ -41,15 +47,13 @@ export class Reads {
       const entry = address instanceof Promise ? await address : address;
       if (entry === null) continue;
       if (placed.length > 0 && !this.continues(placed, entry)) {
-        pending.push(this.readRun(first, wanted.splice(0), placed.splice(0), into));
+        start(this.readRun(first, wanted.splice(0), placed.splice(0), into));
       }
       wanted.push(index);
       placed.push(entry);
     }
-    if (placed.length > 0) pending.push(this.readRun(first, wanted, placed, into));
-    // Failures of the others must not go unhandled while the first is thrown.
-    const results = await Promise.allSettled(pending);
-    for (const result of results) if (result.status === 'rejected') throw result.reason;
+    if (placed.length > 0) start(this.readRun(first, wanted, placed, into));
+    await settleAll(pending);
   }
 
   /**
