@@ -60,7 +60,7 @@ const outsideWorld = {
 };
 
 export default defineConfig(
-  { ignores: ['dist', 'wasm/build', 'wasm/*.ts', 'coverage', 'node_modules'] },
+  { ignores: ['dist', 'dist-bench', 'wasm/build', 'wasm/*.ts', 'coverage', 'node_modules'] },
   eslint.configs.recommended,
   {
     files: ['**/*.ts'],

@@ -1,0 +1,172 @@
+/**
+ * `npm run bench`: chunkvol beside its peers, in one run, under the same load; then its parts alone.
+ *
+ *   --quick        64 MiB, one round: shows that everything runs; nothing is recorded
+ *   --rounds N     5 by default
+ *   --size GIB     of each disk, 4 by default
+ *   --only A,B     only servers whose names contain one of these; nothing is recorded
+ *   --folder DIR   where the disks lie (beside the compiled benchmark by default, not in a tmpfs)
+ *
+ * A round starts each server on a fresh disk, runs all workloads on it, and stops and removes it; the
+ * next round starts with another server, so that drift of the machine hits all alike. Results go to
+ * bench/results/ and, as tables, between the markers of docs/benchmarks.md.
+ */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { run as runCodec } from './codec.js';
+import { run as runCrypto } from './crypto.js';
+import { runFio, workloads } from './fio.js';
+import { type Noise, watchNoise } from './noise.js';
+import { type Peer, peers } from './peers.js';
+import { type BenchRecord, type PeerResult, describeMachine, round, toMarkdown } from './report.js';
+import { makeScratchFolder, peakResidentBytes, removeScratchFolder } from './server.js';
+
+const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
+const DOCUMENT = join(PROJECT, 'docs', 'benchmarks.md');
+const MARKERS = { begin: '<!-- results: begin -->', end: '<!-- results: end -->' };
+
+interface Options {
+  readonly quick: boolean;
+  readonly rounds: number;
+  readonly sizeBytes: number;
+  readonly peers: readonly Peer[];
+  readonly isPartial: boolean;
+  readonly folder: string;
+}
+
+await main(readOptions());
+
+async function main(options: Options): Promise<void> {
+  const { results, noise } = await measurePeers(options);
+  const parts = [];
+  if (!options.isPartial) {
+    console.log('the codec and the cipher engines alone');
+    parts.push(await runCodec({ quick: options.quick }), await runCrypto({ quick: options.quick }));
+  }
+  const record: BenchRecord = {
+    date: new Date().toISOString().slice(0, 16).replace('T', ' '),
+    command: ['npm run bench --', ...process.argv.slice(2)].join(' ').replace(/ --$/, ''),
+    machine: describeMachine(),
+    rounds: options.rounds,
+    sizeBytes: options.sizeBytes,
+    results,
+    noise,
+    parts,
+  };
+  const text = await toMarkdown(record, workloads);
+  console.log(`\n${text}`);
+  if (!options.quick && !options.isPartial) save(record, text);
+}
+
+function readOptions(): Options {
+  const { values } = parseArgs({
+    options: {
+      quick: { type: 'boolean', default: false },
+      rounds: { type: 'string' },
+      size: { type: 'string' },
+      only: { type: 'string' },
+      folder: { type: 'string', default: join(PROJECT, 'dist-bench') },
+    },
+  });
+  const { quick, folder } = values;
+  const wanted = values.only?.split(',') ?? [''];
+  const chosen = peers.filter(({ name }) => wanted.some((part) => name.includes(part)));
+  const present = chosen.filter(isInstalled);
+  return {
+    quick,
+    rounds: positive(values.rounds ?? (quick ? '1' : '5'), '--rounds'),
+    sizeBytes: positive(values.size ?? (quick ? '0.0625' : '4'), '--size') * 2 ** 30,
+    peers: present,
+    isPartial: present.length < peers.length,
+    folder,
+  };
+}
+
+/** A peer that is not there is left out, loudly; in CI it is an error. */
+function isInstalled({ name, programs }: Peer): boolean {
+  const lacking = programs.filter((program) => !isProgram(program));
+  if (lacking.length === 0) return true;
+  const complaint = `${name} is left out: ${lacking.join(', ')} not installed`;
+  if (process.env.CI === 'true') throw new Error(complaint);
+  console.log(complaint);
+  return false;
+}
+
+function isProgram(name: string): boolean {
+  return (process.env.PATH ?? '').split(':').some((folder) => existsSync(join(folder, name)));
+}
+
+function positive(text: string, option: string): number {
+  const value = Number(text);
+  if (!(value > 0)) throw new RangeError(`${option} takes a number above 0, not ${text}`);
+  return value;
+}
+
+async function measurePeers(options: Options): Promise<{ results: PeerResult[]; noise: Noise[] }> {
+  const results = options.peers.map(({ name }) => ({
+    peer: name,
+    rates: Object.fromEntries(workloads.map((workload) => [workload.name, []])),
+    peakResidentBytes: 0,
+  }));
+  const noise: Noise[] = [];
+  for (let number = 0; number < options.rounds; number++) {
+    for (let turn = 0; turn < options.peers.length; turn++) {
+      const index = (number + turn) % options.peers.length;
+      console.log(`round ${number + 1} of ${options.rounds}: ${options.peers[index]!.name}`);
+      noise.push(...(await measurePeer(options.peers[index]!, results[index]!, number, options)));
+    }
+  }
+  return { results, noise };
+}
+
+/** One round of one server: adds to its result and returns the noise during each workload. */
+async function measurePeer(
+  peer: Peer,
+  result: PeerResult,
+  roundNumber: number,
+  options: Options,
+): Promise<Noise[]> {
+  const folder = makeScratchFolder(join(options.folder, 'data-'));
+  // Apart from the disks: the path of a Unix socket has to be short.
+  const socketFolder = makeScratchFolder(join(tmpdir(), 'cvb-'));
+  const noise: Noise[] = [];
+  const server = await peer.start(folder, socketFolder, options.sizeBytes);
+  for (const workload of workloads) {
+    const noiseSince = watchNoise(server.pid);
+    const rate = await runFio(workload, {
+      uri: server.uri,
+      sizeBytes: options.sizeBytes,
+      seed: roundNumber + 1,
+      quick: options.quick,
+      folder: socketFolder,
+    });
+    noise.push(noiseSince());
+    result.rates[workload.name]!.push(rate);
+    console.log(`  ${workload.name}: ${round(rate)} ${workload.unit}`);
+  }
+  result.peakResidentBytes = Math.max(result.peakResidentBytes, peakResidentBytes(server.pid));
+  await server.stop();
+  removeScratchFolder(folder);
+  removeScratchFolder(socketFolder);
+  // What this server left to be written must not slow the next one down.
+  execFileSync('sync');
+  return noise;
+}
+
+function save(record: BenchRecord, text: string): void {
+  const folder = join(PROJECT, 'bench', 'results');
+  mkdirSync(folder, { recursive: true });
+  const name = record.date.replace(' ', 'T').replace(':', '');
+  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(record, null, 2)}\n`);
+
+  const document = readFileSync(DOCUMENT, 'utf8');
+  const begin = document.indexOf(MARKERS.begin);
+  const end = document.indexOf(MARKERS.end);
+  if (begin < 0 || end < begin) throw new Error(`${DOCUMENT} has lost its markers`);
+  const before = document.slice(0, begin + MARKERS.begin.length);
+  writeFileSync(DOCUMENT, `${before}\n\n${text}\n\n${document.slice(end)}`);
+}
