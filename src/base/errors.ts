@@ -94,6 +94,17 @@ export function fromSystem(error: unknown, action: string, path: string): Chunkv
   return new ChunkvolError(code, `cannot ${action} ${path}: ${reason}`, { cause: error });
 }
 
+/** System errors that say something about this process and its rights, and nothing about the file. */
+const OWN_TROUBLE: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EACCES', 'EPERM']);
+
+/**
+ * Whether a failure to read tells that the file is damaged. To take any other for damage would be to
+ * replace healthy files, or to declare lost what is only out of reach.
+ */
+export function tellsDamage(error: unknown): boolean {
+  return isChunkvolError(error, 'io') && !OWN_TROUBLE.has(errnoOf(error));
+}
+
 /** The name of the system error ("ENOENT"), or "" for anything else. */
 export function errnoOf(error: unknown): string {
   if (error instanceof ChunkvolError) return errnoOf(error.cause);

@@ -29,22 +29,26 @@ export class RecordWriter {
   }
 
   u8(value: number): this {
-    this.bytes.writeUInt8(value, this.claim(1));
+    const at = this.claim(1);
+    this.bytes.writeUInt8(value, at);
     return this;
   }
 
   u16(value: number): this {
-    this.bytes.writeUInt16LE(value, this.claim(2));
+    const at = this.claim(2);
+    this.bytes.writeUInt16LE(value, at);
     return this;
   }
 
   u32(value: number): this {
-    this.bytes.writeUInt32LE(value, this.claim(4));
+    const at = this.claim(4);
+    this.bytes.writeUInt32LE(value, at);
     return this;
   }
 
   u48(value: number): this {
-    this.bytes.writeUIntLE(value, this.claim(6), 6);
+    const at = this.claim(6);
+    this.bytes.writeUIntLE(value, at, 6);
     return this;
   }
 
@@ -61,7 +65,8 @@ export class RecordWriter {
   fixed(value: Uint8Array, length: number): this {
     if (value.length !== length)
       throw new RangeError(`${value.length} bytes where ${length} belong`);
-    this.bytes.set(value, this.claim(length));
+    const at = this.claim(length);
+    this.bytes.set(value, at);
     return this;
   }
 
@@ -86,6 +91,7 @@ export class RecordWriter {
     return new Uint8Array(this.bytes.subarray(0, this.at));
   }
 
+  /** Takes room for `count` bytes. Call it before `bytes` is looked at: it may be replaced. */
   private claim(count: number): number {
     const at = this.at;
     if (at + count > this.bytes.length) {

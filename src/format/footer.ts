@@ -103,9 +103,9 @@ export function footerBytes(geometry: Geometry, rows: number): number {
 
 /** Rows that fit into a chunk file beside its footer. */
 export function maxRows(geometry: Geometry): number {
-  const rows = Math.floor(geometry.chunkBytes / geometry.unitBytes);
-  const left = geometry.chunkBytes - rows * geometry.unitBytes;
-  return left >= footerBytes(geometry, rows) ? rows : rows - 1;
+  let rows = Math.floor(geometry.chunkBytes / geometry.unitBytes);
+  while (rows * geometry.unitBytes + footerBytes(geometry, rows) > geometry.chunkBytes) rows--;
+  return rows;
 }
 
 export function encodeManifest(manifest: Manifest): Uint8Array {

@@ -39,9 +39,7 @@ export async function createGroup(context: StoreContext, plan: BirthPlan): Promi
     return await GroupWriter.create(context, group, files);
   } catch (error) {
     await Promise.all(files.map((file) => file.close().catch(() => undefined)));
-    for (const path of [...created, ...group.paths]) {
-      await context.files.remove(path).catch(() => undefined);
-    }
+    await disposeGroup(context, group.paths).catch(() => undefined);
     throw error;
   }
 }

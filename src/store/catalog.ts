@@ -4,6 +4,7 @@
  * Headers are read only of files that are not known by name already.
  */
 import { toHex } from '../base/bytes.js';
+import { tellsDamage } from '../base/errors.js';
 import type { OpenFile } from '../base/files.js';
 import type { ChunkHeader } from '../format/chunk-header.js';
 import type { FooterBody, Manifest } from '../format/footer.js';
@@ -120,6 +121,9 @@ async function withFile<T>(
   if (!file) return null;
   try {
     return await work(file);
+  } catch (error) {
+    if (tellsDamage(error)) return null;
+    throw error;
   } finally {
     await file.close().catch(() => undefined);
   }

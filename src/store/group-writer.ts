@@ -43,6 +43,7 @@ export class GroupWriter {
   private rows: Row[] = [];
   private readonly spare: RowCodec[] = [];
   private readonly unsynced = new Set<number>();
+  private finished = false;
   private writing: Promise<void> = Promise.resolve();
   private syncing: Promise<void> = Promise.resolve();
   /** The failure that ended this group's life, if any: nothing is written to it after. */
@@ -99,7 +100,10 @@ export class GroupWriter {
     return commitEnd(at);
   }
 
-  /** Hands out up to `count` pieces of `bytes` that lie in one unit. */
+  /**
+   * Hands out up to `count` pieces of `bytes` that lie in one unit. They must be filled before the next
+   * call: that may complete the row and compute its parity.
+   */
   allocate(bytes: number, count: number): Run {
     const address = place(this.group.geometry, this.next, bytes);
     if (address + bytes > this.capacity) throw new RangeError('piece beyond the end of its group');
@@ -144,6 +148,8 @@ export class GroupWriter {
 
   /** Ends the last row: its parity reaches as far as its longest unit. Call `write` after. */
   finish(): void {
+    if (this.finished) throw new RangeError('a group is finished once');
+    this.finished = true;
     const row = this.currentRow;
     if (this.next > row.row * rowBytes(this.group.geometry)) this.finishParity(row, this.next);
   }
@@ -172,6 +178,8 @@ export class GroupWriter {
       const unitEnd = (Math.floor(this.next / geometry.unitBytes) + 1) * geometry.unitBytes;
       const to = Math.min(address, unitEnd);
       const gap = row.codec.data.subarray(this.next - rowStart, to - rowStart);
+      // The buffer may have served an earlier row.
+      gap.fill(0);
       this.context.engine.ctr(this.group.keys.pad, new Uint8Array(16), gap, this.next);
       this.advance(to);
     }

@@ -8,7 +8,7 @@
  * - What cannot be read is damaged; it never stops the check.
  */
 import { equalBytes, isZero, MIB, toHex } from '../base/bytes.js';
-import { ChunkvolError, errnoOf, isChunkvolError } from '../base/errors.js';
+import { ChunkvolError, tellsDamage } from '../base/errors.js';
 import type { OpenFile } from '../base/files.js';
 import { HEADER_BYTES, type Geometry } from '../base/geometry.js';
 import { memberBytes, rowCount, unitLength, unitStart } from '../erasure/stripe.js';
@@ -20,15 +20,6 @@ import type { StoreContext } from './context.js';
 import { memberName, type Group } from './group.js';
 import { memberDigest, parityCounter, unitMac } from './parity.js';
 import { sealedBytes } from './seal.js';
-
-/** Errors that say nothing about the file: to take them for damage would be to replace healthy files. */
-const REASONS_OF_OURS: ReadonlySet<string> = new Set([
-  'EMFILE',
-  'ENFILE',
-  'ENOMEM',
-  'EACCES',
-  'EPERM',
-]);
 
 /** A manifest that counts, and its own bytes. */
 export interface GroupManifest {
@@ -329,7 +320,7 @@ async function orNull<T>(promise: Promise<T>): Promise<T | null> {
   try {
     return await promise;
   } catch (error) {
-    if (isChunkvolError(error, 'io') && !REASONS_OF_OURS.has(errnoOf(error))) return null;
+    if (tellsDamage(error)) return null;
     throw error;
   }
 }

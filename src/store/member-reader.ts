@@ -2,7 +2,7 @@
  * Reading the stored bytes of a member, wherever its file is at the moment. A file that is missing,
  * too short, or that cannot be read gives `false`: that is an erasure, which parity is there for.
  */
-import { isChunkvolError } from '../base/errors.js';
+import { tellsDamage } from '../base/errors.js';
 import type { OpenFiles } from './open-files.js';
 import { memberPaths, type Group } from './group.js';
 import type { StoreContext } from './context.js';
@@ -19,7 +19,7 @@ export class MemberReader {
       const got = await this.openFiles
         .use(path, (file) => file.read(into, offset))
         .catch((error: unknown) => {
-          if (isChunkvolError(error, 'io')) return 0;
+          if (tellsDamage(error)) return 0;
           throw error;
         });
       if (got !== null) return got === into.length;

@@ -41,8 +41,9 @@ export class Reconstructor {
     const others = await this.readOthers(group, target.member, target.row, from, bytes);
     const codec = await this.codec(group);
     const available = [...others.keys()];
+    if (available.length < geometry.data) return null;
     let attempts = 0;
-    for (const chosen of subsets(available, geometry.data)) {
+    for (const chosen of candidates(available, geometry.data)) {
       if (++attempts > MAX_ATTEMPTS) return null;
       const present = new Array<boolean>(memberCount(geometry)).fill(false);
       for (const place of chosen) {
@@ -96,6 +97,18 @@ export class Reconstructor {
     }
     return codec;
   }
+}
+
+/**
+ * The sets to try: first neighbours in a circle, so that every member is soon left out once, as it must
+ * be when it is the one that is silently damaged; then all there are.
+ */
+export function* candidates(items: readonly number[], size: number): Generator<number[]> {
+  for (let first = 0; first < items.length; first++) {
+    yield Array.from({ length: size }, (_, i) => items[(first + i) % items.length]!);
+    if (items.length === size) return;
+  }
+  yield* subsets(items, size);
 }
 
 /** All subsets of `size` items, in lexicographic order. */

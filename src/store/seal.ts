@@ -67,7 +67,12 @@ export async function sealFiles(
   group.end = plan.end;
   group.manifestDigest = sha256(manifest);
   group.paths = [...paths];
-  await takeFinalNames(context, group);
+  try {
+    await takeFinalNames(context, group);
+  } catch (error) {
+    if (!isDecided(group)) group.manifestDigest = null;
+    throw error;
+  }
 }
 
 /** Whether a member bears its final name: the seal stands, and is only to be finished. */

@@ -5,9 +5,11 @@
  * match, or whose file is not there, are reconstructed from the other members; what verifies is handed
  * out, put back into the file it belongs to, and counted.
  */
+import { equalBytes } from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
 import { SLOT_OVERHEAD_BYTES, type SlotBatch, type SlotKey } from '../crypto/engine.js';
 import { locate } from '../erasure/stripe.js';
+import { readHeader } from './chunk-meta.js';
 import type { StoreContext } from './context.js';
 import { groupLabel, type Group } from './group.js';
 import { MemberReader } from './member-reader.js';
@@ -131,17 +133,29 @@ export class SlotReader {
       );
     }
     this.counters.reconstructedSlots++;
-    if (this.mayHeal && (await this.putBack(path, offset, slot))) this.counters.healedSlots++;
+    if (this.mayHeal && (await this.putBack(run.group, member, offset, slot)))
+      this.counters.healedSlots++;
   }
 
-  /** Writes verified bytes where they belong, keeping the time of the file. A missing file stays missing. */
-  private async putBack(path: string, offset: number, bytes: Uint8Array): Promise<boolean> {
-    const { files } = this.context;
+  /**
+   * Writes verified bytes where they belong, keeping the time of the file. A missing file stays missing,
+   * and one that is another member's under this name stays as it is.
+   */
+  private async putBack(
+    group: Group,
+    member: number,
+    offset: number,
+    bytes: Uint8Array,
+  ): Promise<boolean> {
+    const { files, keys } = this.context;
+    const path = group.paths[member]!;
     try {
       const stat = await files.stat(path);
       if (!stat || stat.bytes < offset + bytes.length) return false;
       const file = await files.open(path, 'update');
       try {
+        const header = await readHeader(keys.maintenance, file);
+        if (header?.place !== member || !equalBytes(header.groupId, group.id)) return false;
         await file.write(bytes, offset);
         await file.sync();
       } finally {
