@@ -1,0 +1,88 @@
+/**
+ * Cuts a stream of chunks into the pieces that a state machine asks for, one at a time, copying each
+ * byte once, straight to where it belongs.
+ *
+ * The machine states a goal: fill this buffer, or skip that many bytes, then call me. While there is
+ * no goal, nothing is consumed: `idle` tells the source to pause, and stating the next goal first
+ * uses up what is left over and then calls `onHungry` to let the source flow again. That is the
+ * whole of backpressure on input.
+ */
+
+export class Intake {
+  readonly #leftovers: Buffer[] = [];
+  #chunkAt = 0;
+  #target: Buffer | null = null;
+  #goalBytes = 0;
+  #haveBytes = 0;
+  #then: (() => void) | null = null;
+  #running = false;
+
+  /** `onHungry` is called when everything pushed has been used up and a goal is waiting for more. */
+  constructor(private readonly onHungry: () => void) {}
+
+  /** No goal is set: the source should pause. What is pushed all the same is kept. */
+  get idle(): boolean {
+    return this.#then === null;
+  }
+
+  /** Calls `then` once all of `target` is filled. */
+  fill(target: Buffer, then: () => void): void {
+    this.#aim(target, target.length, then);
+  }
+
+  /** Calls `then` once `bytes` bytes have gone by. */
+  skip(bytes: number, then: () => void): void {
+    this.#aim(null, bytes, then);
+  }
+
+  /** Forgets the goal. */
+  stop(): void {
+    this.#then = null;
+    this.#target = null;
+  }
+
+  push(chunk: Buffer): void {
+    this.#leftovers.push(chunk);
+    this.#run();
+  }
+
+  #aim(target: Buffer | null, bytes: number, then: () => void): void {
+    this.#target = target;
+    this.#goalBytes = bytes;
+    this.#haveBytes = 0;
+    this.#then = then;
+    if (this.#running) return;
+    this.#run();
+    if (!this.idle) this.onHungry();
+  }
+
+  /** A goal stated by a `then` is worked on in the same loop: no recursion, however small the pieces. */
+  #run(): void {
+    this.#running = true;
+    while (this.#then !== null) {
+      if (this.#haveBytes < this.#goalBytes) {
+        const chunk = this.#leftovers[0];
+        if (chunk === undefined) break;
+        this.#consume(chunk);
+      } else {
+        const then = this.#then;
+        this.stop();
+        then();
+      }
+    }
+    this.#running = false;
+  }
+
+  #consume(chunk: Buffer): void {
+    const bytes = Math.min(this.#goalBytes - this.#haveBytes, chunk.length - this.#chunkAt);
+    if (this.#target !== null) {
+      chunk.copy(this.#target, this.#haveBytes, this.#chunkAt, this.#chunkAt + bytes);
+    }
+    this.#haveBytes += bytes;
+    this.#chunkAt += bytes;
+    if (this.#chunkAt === chunk.length) {
+      this.#leftovers.shift();
+      this.#chunkAt = 0;
+    }
+  }
+}
