@@ -19,6 +19,7 @@ export interface FolderLocks {
 }
 
 export interface FolderLock {
+  /** No effect the second time. */
   release(): Promise<void>;
 }
 
@@ -46,10 +47,11 @@ export const systemLocks: FolderLocks = {
     const here = describeProcess(folder);
     const socket = await lockInKernel(folder);
     try {
-      const written = takeLockFile(folder, here);
+      let written = takeLockFile(folder, here);
       return {
         async release() {
           if (written) removeLockFile(folder, here);
+          written = false;
           await socket.release();
         },
       };
@@ -79,6 +81,7 @@ export async function lockInKernel(folder: string): Promise<FolderLock> {
   return {
     release: () =>
       new Promise((resolve) => {
+        // An error says that it is closed already: releasing twice is allowed.
         server.close(() => {
           resolve();
         });

@@ -47,7 +47,7 @@ export const KEY_SLOT_SALT_BYTES = 32;
 export const COMMITMENT_BYTES = 32;
 export const WRAPPED_BYTES: number = KEY_BYTES + TAG_BYTES;
 export const KEY_FILE_MIN_BYTES = 32;
-export const KEY_FILE_MAX_BYTES = MIB;
+export const KEY_FILE_MAX_BYTES: number = MIB;
 
 const AAD_LABEL = new TextEncoder().encode('chunkvol v1 key slot');
 const KDF_CODES: Readonly<Record<KdfName, number>> = { argon2id: 1, 'key-file': 2 };
