@@ -5,7 +5,7 @@
  * The newest that opens counts. A host can hide a newer one; the root names the counter that it knew.
  */
 import { equalBytes } from '../base/bytes.js';
-import { ChunkvolError } from '../base/errors.js';
+import { ChunkvolError, isChunkvolError } from '../base/errors.js';
 import type { Files } from '../base/files.js';
 import { createHmac } from 'node:crypto';
 import { unwrapVolumeKey, type Credential, type WrappedKey } from '../crypto/key-slot.js';
@@ -21,6 +21,9 @@ import { sha256 } from '../format/root.js';
 import { decodeOrNull } from './chunk-meta.js';
 import { keyFolder, NAME_PATTERN } from './context.js';
 import { publishFile, readWhole } from './publish.js';
+
+/** Key files that are tried; a volume has one, and more only for the moment of a change. */
+const MAX_KEY_FILES = 8;
 
 export interface UnlockedVolume {
   readonly volumeKey: Uint8Array;
@@ -77,7 +80,8 @@ async function readKeyFiles(files: Files, folder: string): Promise<KeyFileOnDisk
       `no key file in ${keys} can be read; bring one back from a copy of the volume`,
     );
   }
-  return found.sort((a, b) => b.file.counter - a.file.counter);
+  found.sort((a, b) => b.file.counter - a.file.counter);
+  return found.slice(0, MAX_KEY_FILES);
 }
 
 async function tryUnlock(
@@ -85,13 +89,23 @@ async function tryUnlock(
   credential: Credential,
 ): Promise<UnlockedVolume | null> {
   for (const slot of candidate.file.slots) {
-    const volumeKey = await unwrapVolumeKey(wrappedKey(slot), credential);
+    const volumeKey = await unwrapOrSkip(wrappedKey(slot), credential);
     if (!volumeKey) continue;
     const keys = new VolumeKeys(volumeKey);
     if (!equalBytes(keyFileMac(keys, candidate.body), candidate.mac)) continue;
     return { volumeKey, keys, keyFile: candidate.file, slotId: slot.id };
   }
   return null;
+}
+
+/** null also for a slot with impossible parameters: it must not stand in the way of the others. */
+async function unwrapOrSkip(slot: WrappedKey, credential: Credential): Promise<Uint8Array | null> {
+  try {
+    return await unwrapVolumeKey(slot, credential);
+  } catch (error) {
+    if (isChunkvolError(error, 'damaged')) return null;
+    throw error;
+  }
 }
 
 /** Publishes a key file, and removes those with a lower counter. */
