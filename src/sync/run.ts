@@ -1,0 +1,310 @@
+/**
+ * A sync: brings a remote to the newest closed root of a volume, while the disk is in use.
+ *
+ *   survey -> refuse what is not ours -> seal -> chunk files -> key files -> look again -> root -> read back
+ *
+ * The root goes last and alone, after everything that it needs has been seen there. So an interruption
+ * at any point leaves the roots there as whole as they were, and running again finishes the job: names
+ * are never reused, and what is there with the right size is not copied twice. Nothing is deleted but
+ * key files that we put there ourselves and have replaced since. One sync to a remote at a time.
+ */
+import { equalBytes } from '../base/bytes.js';
+import { ChunkvolError, errorMessage, isChunkvolError } from '../base/errors.js';
+import { FOLDERS, type StoreContext } from '../store/context.js';
+import type { Group } from '../store/group.js';
+import { readRoots, type RootFile } from '../store/root-files.js';
+import { fetchEach } from './fetch.js';
+import { RemoteMemory } from './memory.js';
+import {
+  neededGroups,
+  planSync,
+  sizesOf,
+  totalBytes,
+  type NeededGroup,
+  type Sizes,
+} from './plan.js';
+import { beginPhase, transferOptions, type Progress, type ProgressOptions } from './progress.js';
+import type { Remote, RemoteFile } from './remote.js';
+import { readRemoteBook, receiptOf, writeReceipt, type SyncReceipt } from './remotes.js';
+import {
+  copiedFiles,
+  neededBytes,
+  reportOn,
+  unsealedBytes,
+  type SyncReport,
+  type SyncWork,
+} from './report.js';
+import { localKeyFiles, nameOf, surveyRemote, type Survey } from './survey.js';
+import {
+  newestGeneration,
+  refuseFork,
+  refuseLoss,
+  refuseRollback,
+  strangersTo,
+} from './verdict.js';
+
+/** What a sync needs of an open volume. */
+export interface SyncSource {
+  readonly context: StoreContext;
+  /** Seals what has been written so far and returns the newest closed root. */
+  sealNow(): Promise<RootFile>;
+  /** All groups of the present state. */
+  groups(): readonly Group[];
+}
+
+export type SyncPhase = 'survey' | 'seal' | 'chunks' | 'keys' | 'root';
+
+export type SyncProgress = Progress<SyncPhase>;
+
+export interface SyncOptions extends ProgressOptions<SyncPhase> {
+  /** Says what would be copied; seals nothing and changes nothing there. */
+  readonly dryRun?: boolean | undefined;
+  /** Goes on although another copy of the volume has been synced there. */
+  readonly acceptFork?: boolean | undefined;
+  /** Goes on although the remote is older than it was. */
+  readonly acceptRollback?: boolean | undefined;
+  /** What this machine has seen of remotes, where that is not in its usual place. */
+  readonly memory?: RemoteMemory | undefined;
+}
+
+/**
+ * Throws ChunkvolError: 'remote-foreign', 'fork', 'rollback' before anything is changed; 'lost' when a
+ * group has lost more than parity can replace; 'damaged' without a key file; 'remote', 'missing-tool',
+ * 'interrupted', 'io', 'no-space' as they come.
+ */
+export async function runSync(
+  source: SyncSource,
+  remote: Remote,
+  options: SyncOptions = {},
+): Promise<SyncReport> {
+  const { context } = source;
+  const memory = options.memory ?? new RemoteMemory(context.files);
+  const receipt = receiptOf(await readRemoteBook(context), remote.url);
+  return new SyncRun(source, remote, options, memory, receipt).run();
+}
+
+class SyncRun {
+  private readonly context: StoreContext;
+  private readonly notes: string[] = [];
+
+  constructor(
+    private readonly source: SyncSource,
+    private readonly remote: Remote,
+    private readonly options: SyncOptions,
+    private readonly memory: RemoteMemory,
+    private readonly receipt: SyncReceipt | null,
+  ) {
+    this.context = source.context;
+  }
+
+  async run(): Promise<SyncReport> {
+    beginPhase(this.options, 'survey');
+    const before = await this.survey();
+    await this.refuseOlder(before);
+    const { roots } = await readRoots(this.context);
+    if (roots[0]) this.refuseOthers(before, roots[0]);
+    if (this.options.dryRun === true) return this.planOnly(before, roots);
+    beginPhase(this.options, 'seal');
+    const work = await this.prepare(before, await this.source.sealNow());
+    await this.copyFiles(work);
+    const after = await this.publishRoot(work, before);
+    await this.writeDown(work, after);
+    const removedKeyFiles = await this.removeOldKeys(after);
+    return this.report(work, removedKeyFiles, 0);
+  }
+
+  private async planOnly(survey: Survey, roots: readonly RootFile[]): Promise<SyncReport> {
+    const head = roots.find(({ root }) => root.closed);
+    if (!head) {
+      throw new ChunkvolError(
+        'damaged',
+        `there is no closed root in ${this.context.folder}/${FOLDERS.roots} to plan with; sync without --dry-run`,
+      );
+    }
+    const work = await this.prepare(survey, head);
+    return this.report(work, 0, unsealedBytes(this.source.groups(), head));
+  }
+
+  private survey(): Promise<Survey> {
+    return surveyRemote(this.context, this.remote, this.options.signal);
+  }
+
+  private async refuseOlder({ roots }: Survey): Promise<void> {
+    const { url } = this.remote;
+    const seen = await this.memory.recall(this.context.volumeId, url);
+    if (!seen && !this.receipt && roots.length > 0) {
+      this.notes.push(
+        `this machine has not seen ${url} before and cannot tell whether the copy there went back in time`,
+      );
+    }
+    if (this.options.acceptRollback === true) return;
+    const seenGeneration = Math.max(seen?.generation ?? 0, this.receipt?.generation ?? 0);
+    const advice = 'find out why, or use --accept-rollback';
+    refuseRollback(url, roots, seenGeneration, () => advice);
+  }
+
+  private refuseOthers({ roots }: Survey, head: RootFile): void {
+    if (this.options.acceptFork === true) return;
+    refuseFork(this.remote.url, roots, head.root, this.receipt?.acceptedRoots ?? []);
+  }
+
+  /** Compares what `head` needs with what is here and there. */
+  private async prepare(survey: Survey, head: RootFile): Promise<PreparedWork> {
+    this.refuseOthers(survey, head);
+    const keyFiles = await localKeyFiles(this.context);
+    if (keyFiles.length === 0) {
+      throw new ChunkvolError(
+        'damaged',
+        `there is no key file in ${this.context.folder}/${FOLDERS.keys}, and no copy opens without one; run chunkvol repair`,
+      );
+    }
+    const groups = neededGroups(this.context, head.root);
+    const local = await this.localSizes(groups);
+    const chunks = await this.remote.list(FOLDERS.chunks, this.options.signal);
+    const plan = planSync(groups, local, sizesOf(chunks));
+    refuseLoss(this.remote.url, plan);
+    const rootFile = rootFileOf(head);
+    return {
+      head,
+      groups,
+      local,
+      plan,
+      keyUploads: keyFiles.filter((file) => survey.keys.get(file.path) !== file.bytes),
+      rootUploads: survey.rootFiles.get(rootFile.path) === rootFile.bytes ? [] : [rootFile],
+    };
+  }
+
+  private async localSizes(groups: readonly NeededGroup[]): Promise<Sizes> {
+    const sizes = new Map<string, number>();
+    for (const { path } of groups.flatMap((group) => group.members)) {
+      const stat = await this.context.files.stat(`${this.context.folder}/${path}`);
+      if (stat?.kind === 'file') sizes.set(path, stat.bytes);
+    }
+    return sizes;
+  }
+
+  private async copyFiles({ plan, keyUploads, groups, local }: PreparedWork): Promise<void> {
+    await this.upload('chunks', plan.uploads);
+    await this.upload('keys', keyUploads);
+    if (plan.uploads.length === 0) return;
+    const chunks = sizesOf(await this.remote.list(FOLDERS.chunks, this.options.signal));
+    this.requireArrival(planSync(groups, local, chunks).uploads);
+  }
+
+  private requireArrival([absent]: readonly RemoteFile[]): void {
+    if (!absent) return;
+    throw new ChunkvolError(
+      'remote',
+      `${absent.path} is not on ${this.remote.url} as it was copied there; run chunkvol sync again`,
+    );
+  }
+
+  /** Puts the root there, and returns what was there before it. */
+  private async publishRoot(work: SyncWork, before: Survey): Promise<Survey> {
+    const { head, keyUploads, rootUploads } = work;
+    const complete = keyUploads.length + rootUploads.length === 0;
+    if (complete && this.receipt?.root === head.name) return before;
+    // Long copying may have given another copy the time to sync to the same place.
+    const latest = await this.survey();
+    this.refuseOthers(latest, head);
+    this.requireArrival(keyUploads.filter((file) => latest.keys.get(file.path) !== file.bytes));
+    await this.upload('root', rootUploads);
+    if (await this.readsBack(head)) return latest;
+    // The size is right and the bytes are not: as it stands, no transfer would replace it.
+    const file = rootFileOf(head);
+    await this.remote.remove([file.path], this.options.signal);
+    await this.upload('root', [file]);
+    if (!(await this.readsBack(head))) this.requireArrival([file]);
+    return latest;
+  }
+
+  private async readsBack(head: RootFile): Promise<boolean> {
+    let same = false;
+    const compare = (_: RemoteFile, bytes: Uint8Array | null): void => {
+      same = bytes !== null && equalBytes(bytes, head.bytes);
+    };
+    const { signal } = this.options;
+    await fetchEach(this.context, this.remote, [rootFileOf(head)], compare, { signal });
+    return same;
+  }
+
+  private async upload(phase: SyncPhase, files: readonly RemoteFile[]): Promise<void> {
+    const bytes = totalBytes(files);
+    beginPhase(this.options, phase, bytes);
+    if (files.length === 0) return;
+    const paths = files.map((file) => file.path);
+    const options = transferOptions(this.options, phase, bytes);
+    await this.remote.upload(this.context.folder, paths, options);
+  }
+
+  /** The copy is complete by now: what fails from here on is told, and undoes nothing. */
+  private async writeDown(work: SyncWork, survey: Survey): Promise<void> {
+    const { generation } = work.head.root;
+    const { url } = this.remote;
+    const seenMs = this.context.clock.now();
+    const earlierKeys = this.receipt?.keyFiles ?? [];
+    const ownKeys = (await localKeyFiles(this.context)).map(nameOf);
+    const oldKeys = earlierKeys.filter((name) => survey.keys.has(`${FOLDERS.keys}/${name}`));
+    const receipt: SyncReceipt = {
+      url,
+      timeMs: seenMs,
+      generation,
+      root: work.head.name,
+      copiedBytes: totalBytes(copiedFiles(work)),
+      neededBytes: neededBytes(work),
+      keyFiles: [...new Set([...ownKeys, ...oldKeys])],
+      acceptedRoots: strangersTo(survey.roots, work.head.root).map(nameOf),
+    };
+    await this.attempt('write its receipt', () => writeReceipt(this.context, receipt));
+    const newest = Math.max(generation, newestGeneration(survey.roots));
+    await this.attempt('remember what is there', () =>
+      this.memory.record(this.context.volumeId, url, { generation: newest, seenMs }),
+    );
+  }
+
+  /** Removes key files that we put there and that a newer one has replaced here. Returns their number. */
+  private async removeOldKeys(survey: Survey): Promise<number> {
+    const current = new Set((await localKeyFiles(this.context)).map((file) => file.path));
+    const old = (this.receipt?.keyFiles ?? [])
+      .map((name) => `${FOLDERS.keys}/${name}`)
+      .filter((path) => survey.keys.has(path) && !current.has(path));
+    if (old.length === 0) return 0;
+    const removed = await this.attempt('remove key files that old passphrases open', () =>
+      this.remote.remove(old, this.options.signal),
+    );
+    return removed ? old.length : 0;
+  }
+
+  private async attempt(what: string, work: () => Promise<void>): Promise<boolean> {
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (!isChunkvolError(error)) throw error;
+      this.notes.push(
+        `the copy is complete, but it was not possible to ${what}: ${errorMessage(error)}`,
+      );
+      return false;
+    }
+  }
+
+  private report(work: SyncWork, removedKeyFiles: number, unsealed: number): SyncReport {
+    return reportOn(work, {
+      url: this.remote.url,
+      dryRun: this.options.dryRun === true,
+      unsealedBytes: unsealed,
+      removedKeyFiles,
+      notes: this.notes,
+    });
+  }
+}
+
+/** A sync's work, with what it was planned from. */
+interface PreparedWork extends SyncWork {
+  readonly groups: readonly NeededGroup[];
+  readonly local: Sizes;
+}
+
+function rootFileOf(head: RootFile): RemoteFile {
+  return { path: `${FOLDERS.roots}/${head.name}`, bytes: head.bytes.length };
+}
