@@ -16,7 +16,10 @@ const layers = [
 /** For each folder of src/: every folder beside it or above it is closed to its imports. */
 const layerRules = layers.flatMap((layer, depth) =>
   layer.map((folder) => {
-    const closed = [...layers.slice(depth + 1).flat(), ...layer.filter((other) => other !== folder)];
+    const closed = [
+      ...layers.slice(depth + 1).flat(),
+      ...layer.filter((other) => other !== folder),
+    ];
     return {
       files: [`src/${folder}/**/*.ts`],
       rules: {
@@ -54,7 +57,12 @@ const outsideWorld = {
     ],
     '@typescript-eslint/no-restricted-imports': [
       'error',
-      { paths: ['fs', 'node:fs', 'node:fs/promises', 'fs/promises'].map((name) => ({ name, message: 'Take a Files from src/base.' })) },
+      {
+        paths: ['fs', 'node:fs', 'node:fs/promises', 'fs/promises'].map((name) => ({
+          name,
+          message: 'Take a Files from src/base.',
+        })),
+      },
     ],
   },
 };
@@ -69,7 +77,10 @@ export default defineConfig(
     rules: {
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true }],
       '@typescript-eslint/switch-exhaustiveness-check': 'error',
-      '@typescript-eslint/no-unnecessary-condition': ['error', { allowConstantLoopConditions: 'only-allowed-literals' }],
+      '@typescript-eslint/no-unnecessary-condition': [
+        'error',
+        { allowConstantLoopConditions: 'only-allowed-literals' },
+      ],
       '@typescript-eslint/no-non-null-assertion': 'off',
       'max-lines-per-function': ['error', { max: 70, skipBlankLines: true, skipComments: true }],
     },
@@ -80,7 +91,15 @@ export default defineConfig(
   },
   {
     files: ['**/*.{js,mjs}'],
-    languageOptions: { globals: { process: 'readonly', console: 'readonly', Buffer: 'readonly', URL: 'readonly', setTimeout: 'readonly' } },
+    languageOptions: {
+      globals: {
+        process: 'readonly',
+        console: 'readonly',
+        Buffer: 'readonly',
+        URL: 'readonly',
+        setTimeout: 'readonly',
+      },
+    },
   },
   ...layerRules,
   outsideWorld,

@@ -5,13 +5,13 @@
  * integration  real programs (file systems, NBD clients, rsync, rclone): minutes in all
  * slow         the same at scale: kills, virtual machines, whole file trees; one file at a time
  */
-import { defineConfig } from 'vitest/config';
+import { defineConfig, type ViteUserConfig } from 'vitest/config';
 import { Summary } from './test/support/summary.js';
 
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
 
-export default defineConfig({
+const config: ViteUserConfig = defineConfig({
   test: {
     reporters: ['default', new Summary()],
     projects: [
@@ -46,3 +46,5 @@ export default defineConfig({
     ],
   },
 });
+
+export default config;

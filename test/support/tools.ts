@@ -13,9 +13,9 @@ import { NEEDS_MARK } from './summary.js';
 
 /** A program of scripts/tools.json, or a property of the machine that no package brings. */
 export type Need = keyof typeof tools | Facility;
-type Facility = keyof typeof FACILITIES;
+type Facility = 'root' | 'fuse' | 'apt' | 'loop';
 
-const FACILITIES = {
+const FACILITIES: Readonly<Record<Facility, () => boolean>> = {
   root: () => process.getuid?.() === 0,
   fuse: () => isAccessible('/dev/fuse', constants.R_OK | constants.W_OK),
   apt: () => isAccessible('/usr/bin/apt-get', constants.X_OK),
