@@ -1,7 +1,7 @@
 /**
  * The header of a chunk file: what group it belongs to, in which place, and what came before it.
  *
- *   0    id            16  HMAC(header-id key, group id || place), the nonce's source
+ *   0    id            16  derived from the header-id key for group id and place: the nonce's source
  *   16   sealed record 496 AES-256-GCM(header key, nonce = id[0..12), AAD "chunk header")
  *
  * The record's plaintext, 480 bytes, zero-padded:

@@ -108,7 +108,7 @@ async function unwrapOrSkip(slot: WrappedKey, credential: Credential): Promise<U
   }
 }
 
-/** Publishes a key file, and removes those with a lower counter. */
+/** Publishes a key file with the highest counter, and removes all others. */
 export async function publishKeyFile(
   files: Files,
   folder: string,
