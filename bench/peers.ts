@@ -20,7 +20,7 @@ export interface Peer {
 
 /** Good enough for a disk that lives a minute. */
 const PASSPHRASE = 'benchmark';
-const CHUNKVOL = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url));
+const CHUNKVOL = fileURLToPath(new URL('../../dist/cli/start.cjs', import.meta.url));
 
 export const CHUNKVOL_NAME = 'chunkvol 4 + 2';
 

@@ -214,8 +214,9 @@ describeWith(['fio'], 'fio', () => {
     const uri = `nbd+unix:///?socket=${served.address.path}`;
     const base = ['--ioengine=nbd', `--uri=${uri}`, `--size=${SIZE}`, '--iodepth=16'];
     const load = ['--rw=randrw', '--bsrange=512-256k', '--bs_unaligned', '--fsync=100'];
-    const verify = ['--verify=crc32c', '--verify_fatal=1', '--output-format=json'];
-    const output = await run(pathOf('fio'), '--name=verify', ...base, ...load, ...verify);
+    const verify = ['--verify=crc32c', '--verify_fatal=1', '--verify_state_save=0'];
+    const format = '--output-format=json';
+    const output = await run(pathOf('fio'), '--name=verify', format, ...base, ...load, ...verify);
     const { jobs } = JSON.parse(output.slice(output.indexOf('{'))) as {
       jobs: { error: number; write: { total_ios: number } }[];
     };
