@@ -73,7 +73,7 @@ export async function lockInKernel(folder: string): Promise<FolderLock> {
     await listen(server, abstractName(`${device}:${inode}`));
   } catch (error) {
     if (errnoOf(error) !== 'EADDRINUSE') throw fromSystem(error, 'lock', folder);
-    const record = readLockFile(folder);
+    const record = readRecord(lockPath(folder));
     const holds = record !== null && startTicksOf(record.pid) === record.startTicks;
     throw inUse(folder, holds ? record : null, 'process');
   }
@@ -133,39 +133,62 @@ function takeLockFile(folder: string, here: LockRecord): boolean {
     throw fromSystem(error, 'write', temporary);
   }
   try {
-    removeStale(folder, here);
-    // A link never replaces anything: of two that come here at once, one fails.
-    fs.linkSync(temporary, path);
+    removeStale(folder, here, `${temporary}.stale`);
+    linkOrWrite(temporary, path, here);
     return true;
   } catch (error) {
-    if (errnoOf(error) === 'EEXIST') throw inUse(folder, readLockFile(folder), 'container');
+    if (errnoOf(error) === 'EEXIST') throw inUse(folder, readRecord(path), 'container');
     throw fromSystem(error, 'write', path);
   } finally {
     fs.rmSync(temporary, { force: true });
   }
 }
 
-function removeStale(folder: string, here: LockRecord): void {
-  const record = readLockFile(folder);
-  const verdict = record === null ? 'stale' : judgeLock(record, here, startTicksOf);
-  if (verdict !== 'stale') throw inUse(folder, record, verdict);
-  fs.rmSync(lockPath(folder), { force: true });
+const NO_LINKS = ['EPERM', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
+
+/** Neither ever replaces a file: of two processes that come here at once, one fails with EEXIST. */
+function linkOrWrite(temporary: string, path: string, here: LockRecord): void {
+  try {
+    fs.linkSync(temporary, path);
+  } catch (error) {
+    if (!NO_LINKS.includes(errnoOf(error))) throw error;
+    // On a file system without links there is a moment in which the file is empty.
+    fs.writeFileSync(path, `${JSON.stringify(here)}\n`, { flag: 'wx', mode: 0o600 });
+  }
+}
+
+/**
+ * Removes a stale file. It is moved aside first, to see that it is the one that was judged: another
+ * process may have replaced it in between.
+ */
+function removeStale(folder: string, here: LockRecord, aside: string): void {
+  const path = lockPath(folder);
+  if (!fs.existsSync(path)) return;
+  const judged = readRecord(path);
+  const verdict = judged === null ? 'stale' : judgeLock(judged, here, startTicksOf);
+  if (verdict !== 'stale') throw inUse(folder, judged, verdict);
+  fs.renameSync(path, aside);
+  const moved = readRecord(aside);
+  const same = JSON.stringify(moved) === JSON.stringify(judged);
+  if (!same) fs.renameSync(aside, path);
+  fs.rmSync(aside, { force: true });
+  if (!same) throw inUse(folder, moved, 'container');
 }
 
 function removeLockFile(folder: string, here: LockRecord): void {
-  const record = readLockFile(folder);
+  const record = readRecord(lockPath(folder));
   const ours = record?.pid === here.pid && record.startTicks === here.startTicks;
   if (ours) fs.rmSync(lockPath(folder), { force: true });
 }
 
 /** null when there is none, or one that a power cut left torn. */
-function readLockFile(folder: string): LockRecord | null {
+function readRecord(path: string): LockRecord | null {
   try {
-    const parsed: unknown = JSON.parse(fs.readFileSync(lockPath(folder), 'utf8'));
+    const parsed: unknown = JSON.parse(fs.readFileSync(path, 'utf8'));
     return isLockRecord(parsed) ? parsed : null;
   } catch (error) {
     if (error instanceof SyntaxError || errnoOf(error) === 'ENOENT') return null;
-    throw fromSystem(error, 'read', lockPath(folder));
+    throw fromSystem(error, 'read', path);
   }
 }
 

@@ -1,0 +1,30 @@
+/** Where the kernel or nbdfuse shows a served volume. The serving process remembers it for `detach`. */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { fromSystem } from '../base/errors.js';
+
+export interface Attachment {
+  /** `nbd`: a device of the kernel; `fuse`: a file shown by nbdfuse. */
+  readonly kind: 'nbd' | 'fuse';
+  /** /dev/nbd0, or the absolute path of the file. */
+  readonly target: string;
+  /** The file was made for this, and goes with it. */
+  readonly createdFile: boolean;
+}
+
+const NBD_DEVICE = /^\/dev\/nbd\d+$/;
+
+/**
+ * From what the user typed: a device of the kernel, or else the path of a file, through no symbolic
+ * link, as the kernel lists its mounts.
+ */
+export function parseTarget(text: string): Pick<Attachment, 'kind' | 'target'> {
+  const target = path.resolve(text);
+  if (NBD_DEVICE.test(target)) return { kind: 'nbd', target };
+  try {
+    const folder = fs.realpathSync(path.dirname(target));
+    return { kind: 'fuse', target: path.join(folder, path.basename(target)) };
+  } catch (error) {
+    throw fromSystem(error, 'find', target);
+  }
+}

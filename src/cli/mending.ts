@@ -1,0 +1,209 @@
+/** The operations `scrub` and `repair` on an open volume, their reports in JSON. */
+import { errorMessage, isChunkvolError } from '../base/errors.js';
+import { FOLDERS, type StoreContext } from '../store/context.js';
+import { groupLabel, NEW_SUFFIX, type Group } from '../store/group.js';
+import type { UnlockedVolume } from '../store/key-files.js';
+import type { SlotReader } from '../store/slot-reader.js';
+import type { LostRange } from '../repair/rebuild.js';
+import { repairVolume } from '../repair/repair.js';
+import type { FetchMember } from '../repair/fetch.js';
+import {
+  describeFinding,
+  scrubGroups,
+  type Finding,
+  type RepairProgress,
+  type ScrubReport,
+} from '../repair/scrub.js';
+import { openRemote } from '../sync/open-remote.js';
+import type { Remote } from '../sync/remote.js';
+import type { Volume } from '../volume/volume.js';
+import type { OperationContext } from './control-server.js';
+import { restoreKeyFile } from './key-rescue.js';
+import type { DiskRange } from './verify.js';
+import type { RepairArguments } from './operations.js';
+
+/** Named lines of a report; beyond them the number has to do. */
+const MAX_LISTED = 10_000;
+
+/** The files of a volume, open or not. */
+export interface MendingHost {
+  readonly context: StoreContext;
+  /** With what the volume was opened. */
+  readonly unlocked: UnlockedVolume;
+  readonly slots: SlotReader;
+  groups(): readonly Group[];
+  /** From ranges of a group's data to ranges of the disk; null where there is no map to ask. */
+  readonly lostRanges: ((ranges: readonly LostRange[]) => Promise<DiskRange[]>) | null;
+}
+
+export interface ScrubOutcome {
+  readonly checkedGroups: number;
+  readonly checkedBytes: number;
+  /** One line for each damaged range: file, part, bytes. */
+  readonly damages: readonly string[];
+  readonly damagedFiles: number;
+  /** Groups (by label) of which more is damaged at one place than parity can replace. */
+  readonly hopeless: readonly string[];
+  /** Groups that are not sealed yet; reading them verifies them. */
+  readonly skippedGroups: number;
+}
+
+export interface RepairOutcome extends ScrubOutcome {
+  readonly rebuiltFiles: readonly string[];
+  readonly mendedFiles: readonly string[];
+  readonly fetchedFiles: readonly string[];
+  readonly restoredRoots: readonly string[];
+  readonly restoredKeyFile: boolean;
+  /** Files still missing or damaged: "PATH: why". */
+  readonly unrepaired: readonly string[];
+  /** Ranges of the disk whose contents are gone, in bytes. */
+  readonly lost: readonly DiskRange[];
+  /** Why the remote could not help, one line each. */
+  readonly notes: readonly string[];
+}
+
+/** The same for an open volume. */
+export function mendingHost(volume: Volume, unlocked: UnlockedVolume): MendingHost {
+  return {
+    context: volume.context,
+    unlocked,
+    slots: volume.slots,
+    groups: () => volume.groups(),
+    lostRanges: (ranges) => diskRanges(volume, ranges),
+  };
+}
+
+export async function runScrub(
+  host: MendingHost,
+  context: OperationContext,
+): Promise<ScrubOutcome> {
+  return scrubOutcome(await scrubGroups(host.context, host.groups(), hooks(context)));
+}
+
+export async function runRepair(
+  host: MendingHost,
+  { from }: RepairArguments,
+  context: OperationContext,
+): Promise<RepairOutcome> {
+  const { files, folder } = host.context;
+  const notes: string[] = [];
+  const fetchMember =
+    from === null ? undefined : memberFetcher(host, openRemote(from), context, notes);
+  const report = await repairVolume(host.context, host.groups(), {
+    ...hooks(context),
+    slots: host.slots,
+    fetchMember,
+  });
+  return {
+    ...scrubOutcome(report),
+    rebuiltFiles: report.rebuilt,
+    mendedFiles: report.mended.map(({ path }) => path),
+    fetchedFiles: report.fetched,
+    restoredRoots: report.roots.restored,
+    restoredKeyFile: await restoreKeyFile(files, folder, host.unlocked),
+    unrepaired: report.unrepaired.map(({ path, reason }) => `${path}: ${reason}`),
+    lost: (await host.lostRanges?.(report.lost)) ?? [],
+    notes,
+  };
+}
+
+function hooks({ onProgress, signal }: OperationContext): {
+  signal: AbortSignal;
+  onProgress: (progress: RepairProgress) => void;
+} {
+  return {
+    signal,
+    onProgress: ({ phase, group, doneBytes, totalBytes }) => {
+      const words = phase === 'check' ? 'checking' : `rebuilding ${group}`;
+      onProgress({ phase: words, doneBytes, totalBytes });
+    },
+  };
+}
+
+function scrubOutcome(report: ScrubReport): ScrubOutcome {
+  return {
+    checkedGroups: report.checkedGroups,
+    checkedBytes: report.checkedBytes,
+    damages: [
+      ...report.findings.flatMap(describeFinding),
+      ...report.unverifiable.map((group) => `${groupLabel(group)}: no footer of it is left`),
+    ].slice(0, MAX_LISTED),
+    damagedFiles: report.findings.length,
+    hopeless: [...report.unverifiable.map(groupLabel), ...beyondParity(report.findings)],
+    skippedGroups: report.skipped.length,
+  };
+}
+
+/** Groups in which, somewhere, more units of one row are damaged than there are parity members. */
+export function beyondParity(findings: readonly Finding[]): string[] {
+  const groups = [...new Set(findings.map(({ group }) => group))];
+  return groups
+    .filter((group) => {
+      const own = findings.filter((finding) => finding.group === group);
+      return maxOverlap(own) > group.geometry.parity;
+    })
+    .map(groupLabel);
+}
+
+/**
+ * The most members of one group that are damaged at the same offset. A size is left out: what a short
+ * file lacks are damaged units as well.
+ */
+function maxOverlap(findings: readonly Finding[]): number {
+  const edges = findings.flatMap(({ damages }) =>
+    damages
+      .filter(({ part }) => part === 'file' || part === 'units')
+      .flatMap(({ from, to }) => [
+        { at: from, step: 1 },
+        { at: to, step: -1 },
+      ]),
+  );
+  edges.sort((a, b) => a.at - b.at || a.step - b.step);
+  let depth = 0;
+  let most = 0;
+  for (const { step } of edges) {
+    depth += step;
+    most = Math.max(most, depth);
+  }
+  return most;
+}
+
+async function diskRanges(volume: Volume, ranges: readonly LostRange[]): Promise<DiskRange[]> {
+  const lost: DiskRange[] = [];
+  for (const { group, from, to, unverifiable } of ranges) {
+    // What merely cannot be verified here is still read, each slot by its own tag.
+    if (unverifiable) continue;
+    for (const { block, count } of await volume.blocksIn(group, from, to)) {
+      lost.push({ offset: block * volume.blockBytes, bytes: count * volume.blockBytes });
+    }
+  }
+  return lost;
+}
+
+/** Fetches chunk files from a remote into the folder of half-done ones. */
+function memberFetcher(
+  { context: { files, folder } }: MendingHost,
+  remote: Remote,
+  { signal }: OperationContext,
+  notes: string[],
+): FetchMember {
+  const staging = `${folder}/${FOLDERS.local}/fetched-repair`;
+  let listing: Promise<Set<string>> | undefined;
+  return async (name) => {
+    const path = `${FOLDERS.chunks}/${name}`;
+    try {
+      listing ??= remote
+        .list(FOLDERS.chunks, signal)
+        .then((found) => new Set(found.map((file) => file.path)));
+      if (!(await listing).has(path)) return false;
+      await remote.download(staging, [path], { signal });
+      await files.makeFolder(`${folder}/${FOLDERS.chunks}`);
+    } catch (error) {
+      if (!isChunkvolError(error, 'remote')) throw error;
+      notes.push(errorMessage(error));
+      return false;
+    }
+    await files.rename(`${staging}/${path}`, `${folder}/${path}${NEW_SUFFIX}`);
+    return true;
+  };
+}

@@ -1,0 +1,119 @@
+/**
+ * What `chunkvol status --json` prints: a stable schema, documented in docs/cli.md. Fields are added
+ * without notice; a change of any other kind comes with another number in `schema`.
+ */
+import { toHex } from '../base/bytes.js';
+import type { Files } from '../base/files.js';
+import type { Group } from '../store/group.js';
+import { readRoots } from '../store/root-files.js';
+import { readRemoteBook, receiptOf, type SyncReceipt } from '../sync/remotes.js';
+import type { VolumeStatus } from '../volume/status.js';
+import type { Volume } from '../volume/volume.js';
+import type { Attachment } from './attachment.js';
+import type { OperationHost } from './operations.js';
+
+export const STATUS_SCHEMA = 1;
+
+export interface ServerStatus {
+  readonly pid: number;
+  /** Where NBD clients connect. */
+  readonly uri: string;
+}
+
+export interface StatusReport extends VolumeStatus {
+  readonly schema: typeof STATUS_SCHEMA;
+  readonly folder: string;
+  readonly server: ServerStatus | null;
+  readonly attached: readonly Pick<Attachment, 'kind' | 'target'>[];
+  readonly remotes: readonly RemoteStatus[];
+}
+
+export interface RemoteStatus {
+  readonly name: string;
+  readonly url: string;
+  /** null when nothing has been synced there from here. */
+  readonly lastSync: {
+    /** ISO 8601, UTC. */
+    readonly time: string;
+    readonly generation: number;
+    readonly copiedBytes: number;
+    readonly neededBytes: number;
+  } | null;
+  /** Files of groups, parity included, that were made since then; what is staged comes on top. */
+  readonly unsyncedBytes: number;
+}
+
+export async function makeStatus(host: OperationHost): Promise<StatusReport> {
+  const { volume, folder, server, attachments } = host;
+  return {
+    schema: STATUS_SCHEMA,
+    folder,
+    ...(await volume.status()),
+    server,
+    attached: attachments.map(({ kind, target }) => ({ kind, target })),
+    remotes: await remoteStatuses(volume),
+  };
+}
+
+async function remoteStatuses(volume: Volume): Promise<RemoteStatus[]> {
+  const { context } = volume;
+  const book = await readRemoteBook(context);
+  if (book.remotes.length === 0) return [];
+  const files = await groupFiles(context.files, volume.groups());
+  const groupsOfRoot = await knownRoots(volume);
+  return book.remotes.map(({ name, url }) => {
+    const receipt = receiptOf(book, url);
+    const unsynced = files.filter((file) => !isSynced(file, receipt, groupsOfRoot));
+    const unsyncedBytes = unsynced.reduce((sum, file) => sum + file.bytes, 0);
+    return { name, url, lastSync: receipt && lastSync(receipt), unsyncedBytes };
+  });
+}
+
+function lastSync(receipt: SyncReceipt): RemoteStatus['lastSync'] {
+  const { timeMs, generation, copiedBytes, neededBytes } = receipt;
+  return { time: new Date(timeMs).toISOString(), generation, copiedBytes, neededBytes };
+}
+
+interface GroupFiles {
+  readonly key: string;
+  readonly bytes: number;
+  readonly modifiedMs: number;
+}
+
+async function groupFiles(files: Files, groups: readonly Group[]): Promise<GroupFiles[]> {
+  const found: GroupFiles[] = [];
+  for (const group of groups) {
+    const stats = await Promise.all(group.paths.map((path) => files.stat(path)));
+    const bytes = stats.reduce((sum, stat) => sum + (stat?.bytes ?? 0), 0);
+    const modifiedMs = Math.max(0, ...stats.map((stat) => stat?.modifiedMs ?? 0));
+    found.push({ key: groupKey(group.id, group.sealId), bytes, modifiedMs });
+  }
+  return found;
+}
+
+/** The groups of each root that is still in the folder, by the root's name. */
+async function knownRoots(volume: Volume): Promise<Map<string, Set<string>>> {
+  const { roots } = await readRoots(volume.context);
+  return new Map(
+    roots.map(({ name, root }) => [
+      name,
+      new Set(root.groups.map(({ groupId, sealId }) => groupKey(groupId, sealId))),
+    ]),
+  );
+}
+
+/** Sealing in another's stead makes other files of the same group. */
+function groupKey(groupId: Uint8Array, sealId: Uint8Array): string {
+  return toHex(groupId) + toHex(sealId);
+}
+
+/** By the root that was synced; when that has been pruned here, by when the files were last written. */
+function isSynced(
+  file: GroupFiles,
+  receipt: SyncReceipt | null,
+  groupsOfRoot: ReadonlyMap<string, ReadonlySet<string>>,
+): boolean {
+  if (!receipt) return false;
+  const groups = groupsOfRoot.get(receipt.root);
+  return groups ? groups.has(file.key) : file.modifiedMs <= receipt.timeMs;
+}
