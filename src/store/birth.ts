@@ -88,17 +88,18 @@ function headerOf(
 }
 
 /**
- * Removes a group that holds nothing: back to `.new` names first, so that a crash in between leaves
- * what never counted, not a group with missing files.
+ * Removes a group that holds nothing, its files under `.open` or `.new` names: back to `.new` first, so
+ * that a crash in between leaves what never counted, not a group with missing files.
  */
-export async function disposeGroup(
-  context: StoreContext,
-  openPaths: readonly string[],
-): Promise<void> {
+export async function disposeGroup(context: StoreContext, paths: readonly string[]): Promise<void> {
   const { files } = context;
-  const unborn = openPaths.map((path) => path.slice(0, -OPEN_SUFFIX.length) + NEW_SUFFIX);
-  for (const [index, path] of openPaths.entries()) {
-    if (await files.stat(path)) await files.rename(path, unborn[index]!);
+  const unborn = paths.map((path) =>
+    path.endsWith(OPEN_SUFFIX) ? path.slice(0, -OPEN_SUFFIX.length) + NEW_SUFFIX : path,
+  );
+  for (const [index, path] of paths.entries()) {
+    if (path !== unborn[index] && (await files.stat(path))) {
+      await files.rename(path, unborn[index]!);
+    }
   }
   await files.syncFolder(chunkFolder(context));
   for (const path of unborn) await files.remove(path);

@@ -36,6 +36,8 @@ export interface Catalog {
   readonly groups: Map<string, FoundGroup>;
   /** Files that are not this volume's, or whose header is damaged. */
   readonly foreign: readonly string[];
+  /** Files whose header the disk does not give. */
+  readonly unreadable: readonly string[];
 }
 
 /** Reads the headers of all chunk files but those named in `known`. */
@@ -45,12 +47,13 @@ export async function readCatalog(
 ): Promise<Catalog> {
   const byGroup = new Map<string, FoundFile[]>();
   const foreign: string[] = [];
+  const unreadable: string[] = [];
   for (const entry of await context.files.list(chunkFolder(context))) {
     const { name, stage } = parseName(entry);
     if (stage === 'final' && known.has(name)) continue;
     const found = stage && (await readFound(context, entry, name, stage));
-    if (!found) {
-      foreign.push(entry);
+    if (!found || found === 'unreadable') {
+      (found ? unreadable : foreign).push(entry);
       continue;
     }
     const id = toHex(found.header.groupId);
@@ -61,7 +64,7 @@ export async function readCatalog(
     const header = files[0]!.header;
     groups.set(id, { id: header.groupId, header, files, ...(await anyManifest(context, files)) });
   }
-  return { groups, foreign };
+  return { groups, foreign, unreadable };
 }
 
 function parseName(entry: string): { name: string; stage: FoundFile['stage'] | null } {
@@ -78,9 +81,9 @@ async function readFound(
   entry: string,
   name: string,
   stage: FoundFile['stage'],
-): Promise<FoundFile | null> {
+): Promise<FoundFile | null | 'unreadable'> {
   const path = `${chunkFolder(context)}/${entry}`;
-  return withFile(context, path, async (file) => {
+  return withFile(context, path, 'unreadable', async (file) => {
     const header = await readHeader(context.keys.maintenance, file);
     return header && { name, path, stage, header, bytes: await file.size() };
   });
@@ -108,23 +111,26 @@ export async function footerAt(
   path: string,
   name: string,
 ): Promise<FooterBody | null> {
-  return withFile(context, path, (file) => readFooter(context.keys.maintenance, file, name));
+  return withFile(context, path, null, (file) => {
+    return readFooter(context.keys.maintenance, file, name);
+  });
 }
 
-/** Runs `work` on a file open for reading; null when it cannot be read: a damaged file, no error. */
-async function withFile<T>(
+/** Runs `work` on a file open for reading; `damaged` where the disk does not give it. */
+async function withFile<T, D>(
   context: StoreContext,
   path: string,
-  work: (file: OpenFile) => Promise<T | null>,
-): Promise<T | null> {
-  const file = await context.files.open(path, 'read').catch(() => null);
-  if (!file) return null;
+  damaged: D,
+  work: (file: OpenFile) => Promise<T>,
+): Promise<T | D> {
+  let file: OpenFile | null = null;
   try {
+    file = await context.files.open(path, 'read');
     return await work(file);
   } catch (error) {
-    if (tellsDamage(error)) return null;
+    if (tellsDamage(error)) return damaged;
     throw error;
   } finally {
-    await file.close().catch(() => undefined);
+    await file?.close().catch(() => undefined);
   }
 }

@@ -6,16 +6,37 @@
  */
 import type { Catalog, FoundFile, FoundGroup } from './catalog.js';
 import { footerAt } from './catalog.js';
-import { chunkFolder, type StoreContext } from './context.js';
-import { memberPaths, memberName } from './group.js';
+import { chunkFolder, NAME_PATTERN, type StoreContext } from './context.js';
+import { memberPaths, memberName, NEW_SUFFIX } from './group.js';
 import type { Manifest } from '../format/footer.js';
+import type { RootGroup } from '../format/root.js';
+import { toHex } from '../base/bytes.js';
 
-/** Returns whether anything in the folder was changed. The caller holds the lock. */
-export async function finishSeals(context: StoreContext, catalog: Catalog): Promise<boolean> {
+type Seal = Pick<Manifest, 'sealId' | 'geometry'>;
+
+/**
+ * Returns whether anything in the folder was changed. `known` are groups of which a root tells more than
+ * the catalog, which leaves their sealed files out. The caller holds the lock.
+ */
+export async function finishSeals(
+  context: StoreContext,
+  catalog: Catalog,
+  known: readonly RootGroup[],
+): Promise<boolean> {
+  const sealed = new Map<string, Seal>();
+  for (const group of known) {
+    if (group.state === 'sealed') sealed.set(toHex(group.groupId), group);
+  }
   let changed = false;
-  for (const found of catalog.groups.values()) {
-    const work = found.manifest ? finishOne(context, found, found.manifest) : clean(context, found);
+  for (const [id, found] of catalog.groups) {
+    const seal = found.manifest ?? sealed.get(id);
+    const work = seal ? finishOne(context, found, seal) : clean(context, found);
     if (await work) changed = true;
+  }
+  // Nobody can tell whose they were: a crash came before their headers were durable.
+  for (const entry of catalog.foreign.filter(isUnborn)) {
+    await context.files.remove(`${chunkFolder(context)}/${entry}`);
+    changed = true;
   }
   if (changed) await context.files.syncFolder(chunkFolder(context));
   return changed;
@@ -25,18 +46,20 @@ export async function finishSeals(context: StoreContext, catalog: Catalog): Prom
 async function finishOne(
   context: StoreContext,
   found: FoundGroup,
-  manifest: Manifest,
+  { sealId, geometry }: Seal,
 ): Promise<boolean> {
-  const final = memberPaths(context, found.id, manifest.sealId, manifest.geometry, '');
+  const final = memberPaths(context, found.id, sealId, geometry, '');
   const unfinished = found.files.filter(({ stage }) => stage !== 'final');
   for (const file of unfinished) {
     const { place } = file.header;
-    const name = memberName(context, found.id, manifest.sealId, place);
-    if (await context.files.stat(final[place]!)) {
-      await context.files.remove(file.path);
-    } else if (await footerAt(context, file.path, name)) {
+    const name = memberName(context, found.id, sealId, place);
+    const isDone = (await context.files.stat(final[place]!)) !== null;
+    if (!isDone && (await footerAt(context, file.path, name))) {
       await context.files.rename(file.path, final[place]!);
     }
+  }
+  for (const file of unfinished) {
+    if (await context.files.stat(final[file.header.place]!)) await context.files.remove(file.path);
   }
   return unfinished.length > 0;
 }
@@ -49,6 +72,10 @@ async function clean(context: StoreContext, found: FoundGroup): Promise<boolean>
   );
   for (const { path } of dead) await context.files.remove(path);
   return dead.length > 0;
+}
+
+function isUnborn(entry: string): boolean {
+  return entry.endsWith(NEW_SUFFIX) && NAME_PATTERN.test(entry.slice(0, -NEW_SUFFIX.length));
 }
 
 /** Whether a `.new` file is one that its group was being born with, not one made for a later seal. */

@@ -1,6 +1,7 @@
 /**
  * Reading the stored bytes of a member, wherever its file is at the moment. A file that is missing,
- * too short, or that cannot be read gives `false`: that is an erasure, which parity is there for.
+ * too short, or that cannot be read gives `false`: that is an erasure, which parity is there for. Where
+ * there is none yet a disk's error is thrown: it must not pass for the end of the log.
  */
 import { tellsDamage } from '../base/errors.js';
 import type { OpenFiles } from './open-files.js';
@@ -15,11 +16,12 @@ export class MemberReader {
 
   /** Fills `into` from byte `offset` of the member's file. */
   async read(group: Group, place: number, offset: number, into: Uint8Array): Promise<boolean> {
+    const isProtected = Math.floor(offset / group.geometry.unitBytes) < group.parityRows;
     for (const path of this.places(group, place)) {
       const got = await this.openFiles
         .use(path, (file) => file.read(into, offset))
         .catch((error: unknown) => {
-          if (tellsDamage(error)) return 0;
+          if (isProtected && tellsDamage(error)) return 0;
           throw error;
         });
       if (got !== null) return got === into.length;

@@ -15,7 +15,14 @@ import type { ChunkHeader } from '../format/chunk-header.js';
 import { ChunkvolError } from '../base/errors.js';
 import { sealHeader } from './chunk-meta.js';
 import { chunkFolder, type StoreContext } from './context.js';
-import { groupLabel, memberPaths, NEW_SUFFIX, setSealId, type Group } from './group.js';
+import {
+  groupLabel,
+  memberPaths,
+  NEW_SUFFIX,
+  OPEN_SUFFIX,
+  setSealId,
+  type Group,
+} from './group.js';
 import { finishRow } from './parity.js';
 import { isDecided, sealFiles, type SealPlan } from './seal.js';
 
@@ -27,7 +34,6 @@ export async function sealTakenOver(
   plan: Omit<SealPlan, 'root' | 'full'>,
 ): Promise<void> {
   const before = [...group.paths];
-  const abandoned = before.slice(group.geometry.data);
   const earlierSealId = group.sealId;
   setSealId(context, group, context.random.bytes(16));
   const files: OpenFile[] = [];
@@ -39,6 +45,7 @@ export async function sealTakenOver(
   } catch (error) {
     // Once a member bears its final name the seal stands, and the next recovery finishes it.
     if (!isDecided(group)) {
+      await removeParity(context, group, group.sealId, NEW_SUFFIX).catch(() => undefined);
       setSealId(context, group, earlierSealId);
       group.paths = before;
     }
@@ -46,8 +53,27 @@ export async function sealTakenOver(
   } finally {
     await Promise.all(files.map((file) => file.close().catch(() => undefined)));
   }
-  for (const path of abandoned) await context.files.remove(path);
+  await removeAbandoned(context, group, header);
+}
+
+/** Removes the parity files that the first writer left, once others stand in their stead. */
+export async function removeAbandoned(
+  context: StoreContext,
+  group: Group,
+  header: ChunkHeader,
+): Promise<void> {
+  await removeParity(context, group, header.sealId, OPEN_SUFFIX);
   await context.files.syncFolder(chunkFolder(context));
+}
+
+async function removeParity(
+  context: StoreContext,
+  group: Group,
+  sealId: Uint8Array,
+  suffix: string,
+): Promise<void> {
+  const paths = memberPaths(context, group.id, sealId, group.geometry, suffix);
+  for (const path of paths.slice(group.geometry.data)) await context.files.remove(path);
 }
 
 /** Data members as they are; parity members as new files. Returns their present paths. */
@@ -61,7 +87,9 @@ async function openMembers(
   const fresh = memberPaths(context, group.id, group.sealId, group.geometry, NEW_SUFFIX);
   const paths = fresh.map((path, place) => (place < data ? group.paths[place]! : path));
   for (const [place, path] of paths.entries()) {
-    const file = await context.files.open(path, place < data ? 'update' : 'create');
+    // A data file may be missing that never held more than its header.
+    const exists = place < data && (await context.files.stat(path)) !== null;
+    const file = await context.files.open(path, exists ? 'update' : 'create');
     files.push(file);
     // A data member's header is written again too: the same bytes, should they have been damaged.
     await file.write(sealHeader(context.keys.maintenance, { ...header, place }), 0);

@@ -77,9 +77,9 @@ export class Checkpointer {
 
   /**
    * Ends the open group with a closed root and seals it in the background. `full`: its files are
-   * brought to the chunk size.
+   * brought to the chunk size. False: the root is not closed, for another group waits to be sealed.
    */
-  async closeGroup(full: boolean): Promise<void> {
+  async closeGroup(full: boolean): Promise<boolean> {
     await this.sealing;
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
       const { replacements } = this.end;
@@ -98,7 +98,7 @@ export class Checkpointer {
       this.end.changed = !closing.root.closed;
       this.end.tailBytes = 0;
       this.startSeal(closed, { ...closing.plan, full }, closing);
-      return;
+      return closing.root.closed;
     }
     throw new ChunkvolError('io', `the disk failed ${MAX_ATTEMPTS} times while a root was made`);
   }

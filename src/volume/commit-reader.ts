@@ -1,13 +1,21 @@
 /**
  * Reading the log: the commits of a group, one after the other, each verified whole.
  *
- * In a group that is not sealed a commit ends the log when any of it does not authenticate: its header (or what stands there in its
- * stead), its body, or a single slot.
+ * In a group that is not sealed a commit ends the log when any of it is not what it must be: its header
+ * (or what stands there in its stead), its body, a single slot, a piece of its root, or the padding in
+ * between. What is accepted is in the files to the last byte, as whoever seals the group relies on.
  */
-import { equalBytes } from '../base/bytes.js';
+import { equalBytes, isZero } from '../base/bytes.js';
 import { SECTOR_BYTES } from '../base/geometry.js';
 import { SLOT_OVERHEAD_BYTES, type SlotKey } from '../crypto/engine.js';
-import { commitEnd, memberBytes, piecesInUnit, place, rowBytes } from '../erasure/stripe.js';
+import {
+  commitEnd,
+  locate,
+  memberBytes,
+  piecesInUnit,
+  place,
+  rowBytes,
+} from '../erasure/stripe.js';
 import {
   COMMIT_HEADER_PLAIN_BYTES,
   decodeCommitBody,
@@ -21,6 +29,7 @@ import { maxRows } from '../format/footer.js';
 import { NODE_BYTES } from '../format/map-node.js';
 import { sha256, type LogPoint } from '../format/root.js';
 import { decodeOrNull } from '../store/chunk-meta.js';
+import type { StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
 import type { SlotReader } from '../store/slot-reader.js';
 import { announcedPieces, COMMIT_HEADER_BYTES } from './log.js';
@@ -36,6 +45,7 @@ export interface ReadCommit {
 
 export class CommitReader {
   constructor(
+    private readonly context: StoreContext,
     private readonly slots: SlotReader,
     private readonly blockBytes: number,
   ) {}
@@ -106,6 +116,7 @@ export class CommitReader {
         : null;
     }
     const at = place(group.geometry, after, header.bodyBytes + SLOT_OVERHEAD_BYTES);
+    if (!(await this.isPadded(group, after, at))) return null;
     const record = await this.record(group, at, header.bodyBytes, 'body', header.sequence);
     if (!record) return null;
     const entries = decodeOrNull(() => decodeCommitBody(record.plain, header.slotCount));
@@ -141,24 +152,23 @@ export class CommitReader {
       const plainBytes = entry.kind === 'node' ? NODE_BYTES : this.blockBytes;
       const slotBytes = plainBytes + SLOT_OVERHEAD_BYTES;
       for (let left = entry.count; left > 0;) {
+        const padded = at;
         at = place(group.geometry, at, slotBytes);
-        if (at + slotBytes > capacity) return null;
+        if (at + slotBytes > capacity || !(await this.isPadded(group, padded, at))) return null;
         const count = Math.min(left, piecesInUnit(group.geometry, at, slotBytes));
         const first = entry.number + entry.count - left;
-        // What was sealed was whole: damage there is parity's affair, and ends no log.
-        const whole =
-          group.state === 'sealed' ||
-          (await this.opens(group, group.keys.slot, at, count, plainBytes, kind, first));
+        const whole = await this.opens(group, group.keys.slot, at, count, plainBytes, kind, first);
         if (!whole) return null;
         for (let i = 0; i < count; i++) positions[done++] = (at + i * slotBytes) / 8;
         at += count * slotBytes;
         left -= count;
       }
     }
-    const end = this.skipRoot(group, at, header);
-    return end <= capacity ? { positions, end } : null;
+    const end = await this.verifyRoot(group, at, header, capacity);
+    return end === null ? null : { positions, end };
   }
 
+  /** Whether slots of a group that is not sealed open. What was sealed was whole: damage is parity's affair. */
   private async opens(
     group: Group,
     key: SlotKey,
@@ -168,6 +178,7 @@ export class CommitReader {
     kind: number,
     firstNumber: number,
   ): Promise<boolean> {
+    if (group.state === 'sealed') return true;
     const failed = await this.slots.readOrFail({
       group,
       key,
@@ -182,11 +193,42 @@ export class CommitReader {
     return failed.every((flag) => flag === 0);
   }
 
-  /** Where the commit ends: behind the root's pieces, which recovery does not need. */
-  private skipRoot(group: Group, after: number, header: CommitHeader): number {
+  /** Where the commit ends, behind the root's pieces and the padding; null when they are not there. */
+  private async verifyRoot(
+    group: Group,
+    after: number,
+    header: CommitHeader,
+    capacity: number,
+  ): Promise<number | null> {
+    const pieces = announcedPieces({ bodyBytes: 0, slotCount: 0, rootBytes: header.rootBytes }, 0);
     let at = after;
-    const root = announcedPieces({ bodyBytes: 0, slotCount: 0, rootBytes: header.rootBytes }, 0);
-    for (const { bytes } of root.slice(1)) at = place(group.geometry, at, bytes) + bytes;
-    return commitEnd(at);
+    for (const [index, { bytes }] of pieces.slice(1).entries()) {
+      const padded = at;
+      at = place(group.geometry, at, bytes);
+      if (at + bytes > capacity || !(await this.isPadded(group, padded, at))) return null;
+      const plainBytes = bytes - SLOT_OVERHEAD_BYTES;
+      const key = group.keys.rootReplica;
+      if (!(await this.opens(group, key, at, 1, plainBytes, SLOT_KIND.root, index))) return null;
+      at += bytes;
+    }
+    const end = commitEnd(at);
+    return end <= capacity && (await this.isPadded(group, at, end)) ? end : null;
+  }
+
+  /** Whether the padding between two addresses of a group that is not sealed is there. */
+  private async isPadded(group: Group, from: number, to: number): Promise<boolean> {
+    if (group.state === 'sealed') return true;
+    const { geometry, keys } = group;
+    for (let at = from; at < to;) {
+      const start = place(geometry, at, 1);
+      const unitEnd = (Math.floor(at / geometry.unitBytes) + 1) * geometry.unitBytes;
+      const padding = new Uint8Array(Math.max(0, Math.min(to, unitEnd) - start));
+      const { member, offset } = locate(geometry, start);
+      if (!(await this.slots.members.read(group, member, offset, padding))) return false;
+      this.context.engine.ctr(keys.pad, new Uint8Array(16), padding, start);
+      if (!isZero(padding)) return false;
+      at = unitEnd;
+    }
+    return true;
   }
 }

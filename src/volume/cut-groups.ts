@@ -2,14 +2,14 @@
  * Groups that were cut (after a crash, or a failed write) and wait to be sealed in their writer's
  * stead. They are readable meanwhile; only their parity is missing.
  */
-import { ChunkvolError, errorMessage } from '../base/errors.js';
+import { ChunkvolError, errorMessage, isChunkvolError } from '../base/errors.js';
 import type { LogPoint } from '../format/root.js';
 import { readHeader } from '../store/chunk-meta.js';
 import type { StoreContext } from '../store/context.js';
 import { groupLabel, type Group } from '../store/group.js';
 import type { OpenFiles } from '../store/open-files.js';
 import { isDecided, takeFinalNames } from '../store/seal.js';
-import { sealTakenOver } from '../store/takeover.js';
+import { removeAbandoned, sealTakenOver } from '../store/takeover.js';
 
 interface Waiting {
   readonly group: Group;
@@ -19,6 +19,8 @@ interface Waiting {
 
 export class CutGroups {
   private waiting: Waiting[] = [];
+  /** Why the last one that could not be sealed could not. */
+  private failure: unknown = null;
   private running: Promise<void> = Promise.resolve();
 
   constructor(
@@ -45,8 +47,9 @@ export class CutGroups {
     const [first] = this.waiting;
     if (first) {
       throw new ChunkvolError(
-        'io',
-        `${groupLabel(first.group)} could not be sealed after a crash or a failed write; see the notices`,
+        isChunkvolError(this.failure) ? this.failure.code : 'io',
+        `${groupLabel(first.group)} could not be sealed after a crash or a failed write: ${errorMessage(this.failure)}`,
+        { cause: this.failure },
       );
     }
   }
@@ -65,6 +68,7 @@ export class CutGroups {
         await this.sealOne(entry);
       } catch (error) {
         this.waiting.push(entry);
+        this.failure = error;
         this.onNotice(`${groupLabel(entry.group)} stays without parity: ${errorMessage(error)}`);
       }
       for (const path of before) this.openFiles.forget(path);
@@ -72,12 +76,13 @@ export class CutGroups {
   }
 
   private async sealOne({ group, cut }: Waiting): Promise<void> {
-    if (isDecided(group)) {
-      await takeFinalNames(this.context, group);
-      return;
-    }
     const header = await this.anyHeader(group);
     if (!header) throw new Error('no header of it can be read');
+    if (isDecided(group)) {
+      await takeFinalNames(this.context, group);
+      await removeAbandoned(this.context, group, header);
+      return;
+    }
     await sealTakenOver(this.context, group, header, {
       end: group.end,
       firstSequence: header.firstSequence,

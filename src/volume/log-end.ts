@@ -34,9 +34,12 @@ export interface LogEndParts {
   readonly onNotice: (line: string) => void;
 }
 
-interface Retained {
+/** A batch in the log, from its commit on. */
+export interface Committed {
   readonly batch: Batch;
+  /** Changes when the batch has to be written anew. */
   sequence: number;
+  durable: boolean;
 }
 
 export class LogEnd {
@@ -44,7 +47,7 @@ export class LogEnd {
   private open: GroupWriter | null = null;
   private firstSequence = 0;
   /** Committed and not durable, in order. */
-  private retained: Retained[] = [];
+  private retained: Committed[] = [];
   private durablePoint: LogPoint;
   private failed: ChunkvolError | null = null;
   /** Log since the last root: what recovery would have to read. */
@@ -81,6 +84,11 @@ export class LogEnd {
   /** Sequence number of the first commit of the open group. */
   get writerFirstSequence(): number {
     return this.firstSequence;
+  }
+
+  /** The last batch that is not durable; null when all are. */
+  get lastRetained(): Committed | null {
+    return this.retained.at(-1) ?? null;
   }
 
   get retainedBytes(): number {
@@ -123,7 +131,7 @@ export class LogEnd {
   append(writer: GroupWriter, batch: Batch): void {
     const sequence = this.point.sequence;
     this.apply(writer, batch);
-    this.retained.push({ batch, sequence });
+    this.retained.push({ batch, sequence, durable: false });
     // What fails here is met again by whoever makes the batch durable.
     writer.write().catch(() => undefined);
   }
@@ -155,16 +163,18 @@ export class LogEnd {
   }
 
   /**
-   * The same from outside the lock, without the way out: throws when the group fails, and the caller
-   * comes back with the lock and `makeDurable`.
+   * The same from outside the lock, without the way out: throws when the group fails. False: the group
+   * is not there, or was replaced meanwhile. Then the caller comes back with the lock and `makeDurable`.
    */
-  async sync(): Promise<void> {
-    const writer = this.open;
-    const point = this.point;
-    if (!writer) return;
+  async sync(): Promise<boolean> {
+    const { open: writer, point, replacements } = this;
+    if (!writer) return false;
     await this.withReserve(() => writer.write());
     await writer.sync();
+    // What was given up with its group is written anew: that it was durable there counts no more.
+    if (this.replacements !== replacements) return false;
     this.advance(point);
+    return true;
   }
 
   async close(): Promise<void> {
@@ -188,7 +198,9 @@ export class LogEnd {
     this.durablePoint = point;
     this.parts.log.setDurable(point.sequence - 1);
     while (this.retained.length > 0 && this.retained[0]!.sequence < point.sequence) {
-      this.parts.staging.release(this.retained.shift()!.batch);
+      const entry = this.retained.shift()!;
+      entry.durable = true;
+      this.parts.staging.release(entry.batch);
     }
   }
 

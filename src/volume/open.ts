@@ -3,14 +3,17 @@
  * at once; groups that a crash left open are sealed in the background.
  */
 import { settleAll } from '../base/async.js';
+import { MIB, toHex } from '../base/bytes.js';
+import { isChunkvolError } from '../base/errors.js';
+import type { OpenFile } from '../base/files.js';
+import { memberBytes } from '../erasure/stripe.js';
 import { disposeGroup } from '../store/birth.js';
 import type { FoundGroup } from '../store/catalog.js';
-import { FOLDERS, type Environment, type StoreContext } from '../store/context.js';
+import { chunkFolder, FOLDERS, type Environment, type StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
 import type { UnlockedVolume } from '../store/key-files.js';
 import { OpenFiles } from '../store/open-files.js';
 import { SlotReader } from '../store/slot-reader.js';
-import { toHex } from '../base/bytes.js';
 import { Checkpointer } from './checkpoint.js';
 import { CutGroups } from './cut-groups.js';
 import { folderIdentity, writeIdentity } from './identity.js';
@@ -67,22 +70,48 @@ export async function openVolume(
 
 /** Makes what was recovered durable, and takes away what does not count. */
 async function settleFolder(context: StoreContext, recovered: Recovered): Promise<void> {
-  for (const { group } of recovered.cut) await syncData(context, group);
+  for (const { group } of recovered.cut) {
+    const known = recovered.base.groups.find(({ ordinal }) => ordinal === group.ordinal);
+    await renewTail(context, group, Math.min(known?.end ?? 0, group.end));
+  }
   for (const group of recovered.empty) await disposeGroup(context, group.paths);
   for (const found of recovered.unreached) await setAside(context, found);
 }
 
-async function syncData(context: StoreContext, group: Group): Promise<void> {
+/**
+ * Makes the recovered end of a group durable, from the address that is known to be. The bytes are written
+ * again: after an fdatasync that failed, perhaps in an earlier process, the kernel takes what it still
+ * shows for written, and another fdatasync alone would say so too.
+ */
+async function renewTail(context: StoreContext, group: Group, from: number): Promise<void> {
+  const { geometry, end } = group;
   await settleAll(
-    group.paths.slice(0, group.geometry.data).map(async (path) => {
+    group.paths.slice(0, geometry.data).map(async (path, member) => {
+      // Missing where its loss was accepted: nothing of what is left was in it.
+      if (!(await context.files.stat(path))) return;
+      const start = from === 0 ? 0 : memberBytes(geometry, from, member);
       const file = await context.files.open(path, 'update');
       try {
+        await rewrite(file, start, memberBytes(geometry, end, member)).catch(unlessFull);
         await file.sync();
       } finally {
         await file.close();
       }
     }),
   );
+}
+
+/** A file system that copies on write may have no room for it; a full disk must open all the same. */
+function unlessFull(error: unknown): void {
+  if (!isChunkvolError(error, 'no-space')) throw error;
+}
+
+async function rewrite(file: OpenFile, from: number, to: number): Promise<void> {
+  for (let at = from; at < to; at += MIB) {
+    const bytes = new Uint8Array(Math.min(MIB, to - at));
+    const got = await file.read(bytes, at);
+    await file.write(bytes.subarray(0, got), at);
+  }
 }
 
 /** Files whose loss was accepted are kept, out of the way, in local/set-aside. */
@@ -92,6 +121,8 @@ async function setAside(context: StoreContext, found: FoundGroup): Promise<void>
   for (const { path } of found.files) {
     await context.files.rename(path, `${folder}/${path.slice(path.lastIndexOf('/') + 1)}`);
   }
+  await context.files.syncFolder(folder);
+  await context.files.syncFolder(chunkFolder(context));
 }
 
 function assemble(

@@ -10,16 +10,26 @@
  * Nothing is written here but what finishes a seal that was decided already, and the removal of files
  * that never counted. What was flushed is never dropped silently: when commits that are known to have
  * been durable are not there, recovery stops with 'flushed-data-missing', unless told to accept it.
+ * A copy, whose files may be torn, and whoever only wants to read get what there is.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
 import { memberBytes } from '../erasure/stripe.js';
-import type { LogPoint, Root, RootGroup } from '../format/root.js';
+import { sha256, type LogPoint, type Root, type RootGroup } from '../format/root.js';
 import { readCatalog, type Catalog, type FoundGroup } from '../store/catalog.js';
-import type { StoreContext } from '../store/context.js';
+import { chunkFolder, type StoreContext } from '../store/context.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { finishSeals } from '../store/finish-seals.js';
-import { groupLabel, groupOfRoot, makeGroup, memberName, type Group } from '../store/group.js';
+import {
+  groupLabel,
+  groupOfRoot,
+  makeGroup,
+  memberName,
+  NEW_SUFFIX,
+  OPEN_SUFFIX,
+  type Group,
+} from '../store/group.js';
+import { readGroupManifest } from '../store/member-check.js';
 import { readRoots, type RootFile } from '../store/root-files.js';
 import { plausibleSize } from '../store/seal.js';
 import type { SlotReader } from '../store/slot-reader.js';
@@ -49,7 +59,7 @@ export interface Recovered {
   readonly cut: { group: Group; point: LogPoint | null }[];
   /** Groups that hold nothing. */
   readonly empty: Group[];
-  /** Groups that hold commits which the log does not lead to, and whose loss was accepted. */
+  /** Groups behind lost commits: the log does not lead to them any more. */
   readonly unreached: FoundGroup[];
 }
 
@@ -68,9 +78,12 @@ export async function recover(
     );
   }
   const recovery = new Recovery(context, slots, options, roots);
+  // What a root leads to was durable before the root was, whether it can be opened now or not.
+  let durableUpTo = 0;
   for (const { root, name } of candidates) {
-    const recovered = await recovery.from(root);
+    const recovered = await recovery.from(root, durableUpTo);
     if (recovered) return recovered;
+    durableUpTo = Math.max(durableUpTo, root.tail.sequence - 1);
     options.onNotice(`root ${name.slice(0, 8)} (generation ${root.generation}) misses chunk files`);
   }
   throw new ChunkvolError(
@@ -88,11 +101,14 @@ class Recovery {
     private readonly roots: RootFile[],
   ) {}
 
-  /** The state that grew from `root`; null when the root does not qualify. */
-  async from(root: Root): Promise<Recovered | null> {
+  /**
+   * The state that grew from `root`; null when the root does not qualify. Commits up to `durableUpTo` are
+   * known to have been durable.
+   */
+  async from(root: Root, durableUpTo: number): Promise<Recovered | null> {
     const known = knownNames(this.context, root);
     let catalog = await readCatalog(this.context, known);
-    if (!this.options.readOnly && (await finishSeals(this.context, catalog))) {
+    if (!this.options.readOnly && (await finishSeals(this.context, catalog, root.groups))) {
       catalog = await readCatalog(this.context, known);
     }
     const groups = new GroupTable();
@@ -101,7 +117,8 @@ class Recovery {
       if (!group) return null;
       groups.add(group);
     }
-    const forward = new RollForward(this.context, this.slots, this.options, root, groups, catalog);
+    const { context, slots, options } = this;
+    const forward = new RollForward(context, slots, options, root, groups, catalog, durableUpTo);
     await forward.run();
     const cut = groups
       .all()
@@ -138,8 +155,18 @@ class Recovery {
       }),
     );
     const { data } = group.geometry;
-    if (entry.state === 'sealed') return healthy.filter(Boolean).length >= data ? group : null;
+    if (entry.state === 'sealed') {
+      if (healthy.filter(Boolean).length < data) return null;
+      // The group that carries a root cannot be bound in it: its footers know, and the next root will.
+      group.manifestDigest ??= await this.footerDigest(group);
+      return group;
+    }
     return healthy.slice(0, data).every(Boolean) ? group : this.incomplete(group, healthy);
+  }
+
+  private async footerDigest(group: Group): Promise<Uint8Array | null> {
+    const found = await readGroupManifest(this.context, group);
+    return found && sha256(found.bytes);
   }
 
   /** An open group that is not all there: lost writes in a volume's own folder, a torn copy elsewhere. */
@@ -147,7 +174,7 @@ class Recovery {
     if (this.options.isCopy) return null;
     const place = healthy.indexOf(false);
     const message = `${group.paths[place]!} of the open ${groupLabel(group)} is missing or too short`;
-    if (this.options.acceptLoss) {
+    if (mayMiss(this.options)) {
       this.options.onNotice(message);
       return null;
     }
@@ -160,13 +187,12 @@ class RollForward {
   readonly map: BlockMap;
   readonly empty: Group[] = [];
   readonly unreached: FoundGroup[] = [];
+  private readonly superseded = new Set<FoundGroup>();
   /** The log's end in each group that was passed. */
   readonly ends = new Map<number, LogPoint>();
   point: LogPoint;
   nextOrdinal: number;
   private readonly reader: CommitReader;
-  /** The highest sequence number that anything says was durable. */
-  private durableUpTo: number;
 
   constructor(
     private readonly context: StoreContext,
@@ -175,11 +201,13 @@ class RollForward {
     root: Root,
     private readonly groups: GroupTable,
     private readonly catalog: Catalog,
+    /** The highest sequence number that anything says was durable. */
+    private durableUpTo: number,
   ) {
     this.point = root.tail;
     this.nextOrdinal = root.nextOrdinal;
-    this.durableUpTo = Math.max(root.tail.durableUpTo, root.tail.sequence - 1);
-    this.reader = new CommitReader(slots, root.blockBytes);
+    this.durableUpTo = Math.max(durableUpTo, root.tail.durableUpTo, root.tail.sequence - 1);
+    this.reader = new CommitReader(context, slots, root.blockBytes);
     this.map = new BlockMap(
       root.map,
       root.mappedBlocks,
@@ -201,7 +229,9 @@ class RollForward {
       const next = await this.enter(successor);
       if (!next) break;
     }
+    this.noteUnreached();
     this.checkDurable();
+    this.checkHeaders();
     this.dropEmptyTail();
     await this.collectEmpty();
   }
@@ -293,36 +323,77 @@ class RollForward {
     const reached =
       this.point.sequence === header.firstSequence &&
       equalBytes(this.point.chain, header.predecessor.chain);
-    // A group is created only when all before it is durable.
-    this.durableUpTo = Math.max(this.durableUpTo, header.durableUpTo);
-    if (!reached) {
-      this.unreached.push(found);
-      return false;
-    }
+    if (!reached) return false;
     const group = found.manifest
       ? sealedGroup(this.context, found)
       : openGroup(this.context, found);
     if (group.state === 'open') await this.requireFiles(group);
     this.groups.add(group);
     this.point = { ...this.point, ordinal: group.ordinal, address: 0 };
+    this.noteSuperseded(found);
     return true;
+  }
+
+  /** What a session wrote to a group that failed stands in the one that it made in its stead. */
+  private noteSuperseded({ header: { ordinal, session, predecessor } }: FoundGroup): void {
+    for (const other of this.catalog.groups.values()) {
+      const { header } = other;
+      const isEarlier = header.ordinal < ordinal && equalBytes(header.session, session);
+      const samePlace = equalBytes(header.predecessor.groupId, predecessor.groupId);
+      if (isEarlier && samePlace && !other.manifest) this.superseded.add(other);
+    }
   }
 
   /** An `.open` file proves that all data members existed. */
   private async requireFiles(group: Group): Promise<void> {
-    if (this.options.isCopy || this.options.acceptLoss) return;
+    if (mayMiss(this.options)) return;
     for (const path of group.paths.slice(0, group.geometry.data)) {
       if (await this.context.files.stat(path)) continue;
       throw flushedDataMissing(`${path} of the open ${groupLabel(group)} is missing`);
     }
   }
 
+  /** Takes what is known to have been durable from all groups, and finds those that the log should reach. */
+  private noteUnreached(): void {
+    for (const found of this.catalog.groups.values()) {
+      if (this.superseded.has(found)) continue;
+      const durableUpTo = provenUpTo(found);
+      this.durableUpTo = Math.max(this.durableUpTo, durableUpTo);
+      if (durableUpTo >= this.point.sequence && !this.holds(found)) this.unreached.push(found);
+    }
+  }
+
+  /** Whether a group that was found is one of the volume's present state. */
+  private holds({ id, header }: FoundGroup): boolean {
+    const known = this.groups.find(header.ordinal);
+    return known !== undefined && equalBytes(known.id, id);
+  }
+
   private checkDurable(): void {
     if (this.durableUpTo < this.point.sequence) return;
     const lost = this.durableUpTo - this.point.sequence + 1;
     const message = `${lost} flushed commits from number ${this.point.sequence} on cannot be read`;
-    if (!this.options.isCopy && !this.options.acceptLoss) throw flushedDataMissing(message);
+    if (!mayMiss(this.options)) throw flushedDataMissing(message);
     this.options.onNotice(`${message}; the volume is opened as it was before them`);
+  }
+
+  /**
+   * A file whose header cannot be read may be all that is left of a group, if it is none of a group that
+   * is known. One that can be read and does not authenticate counts only under an open group's name.
+   */
+  private checkHeaders(): void {
+    const found = [...this.catalog.groups.values()].map((each) => {
+      return each.manifest ? sealedGroup(this.context, each) : openGroup(this.context, each);
+    });
+    const expected = new Set([...this.groups.all(), ...found].flatMap(({ paths }) => paths));
+    const open = this.catalog.foreign.filter((entry) => entry.endsWith(OPEN_SUFFIX));
+    for (const entry of [...open, ...this.catalog.unreadable]) {
+      const path = `${chunkFolder(this.context)}/${entry}`;
+      if (expected.has(path) || entry.endsWith(NEW_SUFFIX)) continue;
+      const message = `the header of ${path} cannot be read`;
+      if (!mayMiss(this.options)) throw flushedDataMissing(message);
+      this.options.onNotice(message);
+    }
   }
 
   /** Groups of headers that the log does not lead to. Their ordinals are not used again. */
@@ -342,11 +413,13 @@ class RollForward {
     this.point = { ...this.point, ordinal, address: cut };
   }
 
-  /** Unsealed groups outside the log without a single commit. One that holds any is left alone. */
+  /**
+   * Unsealed groups outside the log without a single commit, and those that were given up. Any other that
+   * holds commits is left alone.
+   */
   private async collectEmpty(): Promise<void> {
     for (const found of this.catalog.groups.values()) {
-      const known = this.groups.find(found.header.ordinal);
-      if (found.manifest || (known && equalBytes(known.id, found.id))) continue;
+      if (found.manifest || this.holds(found) || this.unreached.includes(found)) continue;
       const group = openGroup(this.context, found);
       const commit = await this.reader.read(group, {
         ordinal: group.ordinal,
@@ -355,7 +428,7 @@ class RollForward {
         chain: found.header.predecessor.chain,
         durableUpTo: 0,
       });
-      if (!commit) this.empty.push(group);
+      if (!commit || this.superseded.has(found)) this.empty.push(group);
     }
   }
 }
@@ -371,6 +444,11 @@ function knownNames(context: StoreContext, root: Root): Set<string> {
   return names;
 }
 
+/** A group is created only when all before it is durable, and sealed only when all in it is. */
+function provenUpTo({ header, manifest }: FoundGroup): number {
+  return Math.max(header.durableUpTo, (manifest?.endSequence ?? 0) - 1);
+}
+
 /** A group that was sealed after the root was made. */
 function sealedGroup(context: StoreContext, found: FoundGroup): Group {
   const manifest = found.manifest!;
@@ -383,6 +461,16 @@ function sealedGroup(context: StoreContext, found: FoundGroup): Group {
     end: manifest.end,
     manifestDigest: found.manifestDigest,
   });
+  for (const file of found.files) {
+    const { place } = file.header;
+    const isFinal = found.files.some((other) => {
+      return other.stage === 'final' && other.header.place === place;
+    });
+    const isMember =
+      place < manifest.geometry.data || group.paths[place]!.endsWith(`/${file.name}`);
+    // A seal that a crash interrupted, and that a reader may not finish.
+    if (!isFinal && isMember) group.paths[place] = file.path;
+  }
   return group;
 }
 
@@ -409,6 +497,11 @@ function usePaths(group: Group, found: FoundGroup): void {
       if (file.stage === stage && mayServe) group.paths[file.header.place] = file.path;
     }
   }
+}
+
+/** Whether what can be read is enough. */
+function mayMiss({ isCopy, acceptLoss, readOnly }: RecoveryOptions): boolean {
+  return isCopy || acceptLoss || readOnly;
 }
 
 function flushedDataMissing(what: string): ChunkvolError {

@@ -18,6 +18,9 @@ import {
 import type { LogEnd } from './log-end.js';
 import type { Batch, Staging } from './staging.js';
 
+/** Times that a seal is started again because the disk failed under it. */
+const MAX_SEAL_ATTEMPTS = 3;
+
 /** Share of a group that one commit, or all that is not durable, may take. */
 const GROUP_SHARE = 16;
 
@@ -66,22 +69,28 @@ export class WritePath {
   /** Makes everything durable that was staged before the call. */
   async flush(): Promise<void> {
     this.end.throwFailure();
-    const target = await this.lock.run(() => this.commitAll());
-    while (this.end.durable.sequence < target) await this.syncRound();
+    const last = await this.lock.run(async () => {
+      await this.commitAll();
+      return this.end.lastRetained;
+    });
+    while (last && !last.durable) await this.syncRound();
   }
 
   /** Brings everything staged into a closed root; with nothing changed, the newest there is. */
   async seal(): Promise<RootFile> {
-    this.end.throwFailure();
-    await this.end.parts.cutGroups.finish();
-    await this.lock.run(async () => {
-      await this.commitAll();
-      if (this.end.changed) await this.checkpointer.closeGroup(false);
-    });
-    await this.checkpointer.sealed();
-    const root = this.end.parts.roots.newestClosed;
-    if (!root) throw new ChunkvolError('damaged', 'the volume has no closed root');
-    return root;
+    for (let attempt = 1; attempt <= MAX_SEAL_ATTEMPTS; attempt++) {
+      this.end.throwFailure();
+      await this.end.parts.cutGroups.finish();
+      const closed = await this.lock.run(async () => {
+        await this.commitAll();
+        return this.end.changed ? this.checkpointer.closeGroup(false) : true;
+      });
+      await this.checkpointer.sealed();
+      const root = this.end.parts.roots.newestClosed;
+      if (closed && root) return root;
+      // A group had to be cut on the way, because the disk failed: no root is closed before its seal.
+    }
+    throw new ChunkvolError('io', 'the disk failed again and again while the volume was sealed');
   }
 
   /** Stops what runs by itself; nothing may be staged after. */
@@ -122,10 +131,8 @@ export class WritePath {
     if (this.end.retainedBytes >= UNDURABLE_TARGET_BYTES) this.syncRound().catch(() => undefined);
   }
 
-  /** Commits everything staged; returns the sequence number behind the last commit. */
-  private async commitAll(): Promise<number> {
+  private async commitAll(): Promise<void> {
     while (await this.commitOne());
-    return this.end.point.sequence;
   }
 
   private async commitOne(): Promise<boolean> {
@@ -189,11 +196,12 @@ export class WritePath {
   private async syncOnce(): Promise<void> {
     const { writer } = this.end;
     try {
-      await this.end.sync();
+      if (await this.end.sync()) return;
     } catch (error) {
       if (writer?.failure == null) throw error;
-      // The way out of a failed group changes log and map: under the lock.
-      await this.lock.run(() => this.end.makeDurable());
     }
+    // The way out of a failed group changes log and map: under the lock.
+    await this.lock.run(() => this.end.makeDurable());
+    this.end.throwFailure();
   }
 }

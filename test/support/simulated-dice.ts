@@ -1,0 +1,88 @@
+/** What a simulated world draws from: dice that give the same numbers for the same seed, and time that a test turns. */
+import type { Clock } from '../../src/base/clock.js';
+import type { Randomness } from '../../src/base/randomness.js';
+
+/** A small generator (sfc32): fast, and good enough to look random to a volume. */
+export class Dice {
+  private a: number;
+  private b = 0x9e3779b9;
+  private c = 0x243f6a88;
+  private counter = 1;
+
+  constructor(seed: number) {
+    this.a = seed >>> 0;
+    for (let i = 0; i < 12; i++) this.next();
+  }
+
+  /** A whole number from 0 below 2^32. */
+  next(): number {
+    const sum = (this.a + this.b + this.counter) >>> 0;
+    this.counter = (this.counter + 1) >>> 0;
+    this.a = this.b ^ (this.b >>> 9);
+    this.b = (this.c + (this.c << 3)) >>> 0;
+    this.c = (((this.c << 21) | (this.c >>> 11)) + sum) >>> 0;
+    return sum;
+  }
+
+  /** A whole number from 0 below `limit`. */
+  below(limit: number): number {
+    return Math.floor((this.next() / 2 ** 32) * limit);
+  }
+
+  chance(probability: number): boolean {
+    return this.next() < probability * 2 ** 32;
+  }
+
+  pick<T>(items: readonly T[]): T {
+    return items[this.below(items.length)]!;
+  }
+
+  bytes(length: number): Uint8Array {
+    const words = new Uint32Array(Math.ceil(length / 4));
+    for (let i = 0; i < words.length; i++) words[i] = this.next();
+    return new Uint8Array(words.buffer, 0, length);
+  }
+
+  /** Dice of their own, whose throws do not change those of this one. */
+  fork(): Dice {
+    return new Dice(this.next());
+  }
+}
+
+/** The kernel's generator of one simulated machine. */
+export class SimulatedRandomness implements Randomness {
+  constructor(private readonly dice: Dice) {}
+
+  bytes(length: number): Uint8Array {
+    return this.dice.bytes(length);
+  }
+}
+
+/** Time stands still until `advance`. */
+export class SimulatedClock implements Clock {
+  private nowMs = 1_700_000_000_000;
+  private timers: { dueMs: number; callback: () => void }[] = [];
+
+  now(): number {
+    return this.nowMs;
+  }
+
+  monotonic(): number {
+    return this.nowMs;
+  }
+
+  after(delayMs: number, callback: () => void): () => void {
+    const timer = { dueMs: this.nowMs + delayMs, callback };
+    this.timers.push(timer);
+    return () => {
+      this.timers = this.timers.filter((other) => other !== timer);
+    };
+  }
+
+  advance(ms: number): void {
+    this.nowMs += ms;
+    const due = this.timers.filter(({ dueMs }) => dueMs <= this.nowMs);
+    this.timers = this.timers.filter(({ dueMs }) => dueMs > this.nowMs);
+    for (const { callback } of due) callback();
+  }
+}

@@ -1,0 +1,157 @@
+/**
+ * A crypto engine that watches another one at work.
+ *
+ * - The ledger is shared by all timelines of a world (crashes, copies): it objects when a key and nonce,
+ *   or a stretch of keystream, meet a second plaintext.
+ * - The timeline is one log's history: what each commit puts on the disk, taken from the plaintexts as
+ *   they are encrypted. It says what a disk must look like that was recovered up to a certain commit.
+ */
+import { crc32 } from 'node:zlib';
+import { toHex } from '../../src/base/bytes.js';
+import type { CryptoEngine, EngineName, SlotBatch, SlotKey } from '../../src/crypto/engine.js';
+import { decodeCommitBody, decodeCommitHeader, SLOT_KIND } from '../../src/format/commit.js';
+
+/** What a block holds; null: zeros. */
+export type Block = Uint8Array | null;
+
+export class Ledger {
+  /** What was done wrong, one line each. */
+  readonly violations: string[] = [];
+  private readonly nonces = new Map<string, number>();
+  private readonly streams = new Map<string, { from: number; bytes: Buffer }[]>();
+  private readonly contents = new Map<string, number>();
+
+  /** One use of a key with a nonce. */
+  nonce(kind: string, key: Uint8Array, nonce: string, ...plaintext: readonly Uint8Array[]): void {
+    const id = `${kind} ${toHex(key)} ${nonce}`;
+    const sum = plaintext.reduce((crc, part) => crc32(part, crc), 1);
+    const earlier = this.nonces.get(id);
+    if (earlier === undefined) this.nonces.set(id, sum);
+    else if (earlier !== sum) this.violations.push(`${kind}: a nonce met two plaintexts (${id})`);
+  }
+
+  /** One use of the keystream of a key from an initial counter on. */
+  stream(key: Uint8Array, counter: Uint8Array, from: number, plaintext: Uint8Array): void {
+    const id = `${toHex(key)} ${toHex(counter)}`;
+    const uses = this.streams.get(id) ?? [];
+    for (const use of uses) {
+      const start = Math.max(from, use.from);
+      const end = Math.min(from + plaintext.length, use.from + use.bytes.length);
+      if (start >= end) continue;
+      const earlier = use.bytes.subarray(start - use.from, end - use.from);
+      if (earlier.compare(plaintext, start - from, end - from) !== 0) {
+        this.violations.push(`keystream of ${id} at ${start} met two plaintexts`);
+      }
+    }
+    uses.push({ from, bytes: Buffer.from(plaintext) });
+    this.streams.set(id, uses);
+  }
+
+  /** What a published file holds. */
+  content(path: string, bytes: Uint8Array): void {
+    const sum = crc32(bytes) * 2 ** 20 + (bytes.length % 2 ** 20);
+    const earlier = this.contents.get(path);
+    if (earlier === undefined) this.contents.set(path, sum);
+    else if (earlier !== sum) this.violations.push(`${path} had two contents`);
+  }
+}
+
+interface Commit {
+  readonly sequence: number;
+  readonly holes: { number: number; count: number }[];
+  readonly blocks: Map<number, Uint8Array>;
+}
+
+export class Timeline {
+  private commits: Commit[] = [];
+  private slotCount = 0;
+
+  /** The disk was found in the state before commit `sequence`: the log goes on from there. */
+  rewind(sequence: number): void {
+    this.commits = this.commits.filter((commit) => commit.sequence < sequence);
+  }
+
+  copy(): Timeline {
+    const copy = new Timeline();
+    copy.commits = [...this.commits];
+    return copy;
+  }
+
+  /** All blocks that differ from zeros, from the commits before `sequence`. */
+  stateBefore(sequence: number): Map<number, Uint8Array> {
+    const state = new Map<number, Uint8Array>();
+    for (const commit of this.commits) {
+      if (commit.sequence >= sequence) break;
+      for (const { number, count } of commit.holes) clear(state, number, number + count);
+      for (const [block, bytes] of commit.blocks) state.set(block, bytes);
+    }
+    return state;
+  }
+
+  note(batch: SlotBatch): void {
+    const plain = (index: number): Uint8Array =>
+      batch.plain.slice(batch.plainAt[index], batch.plainAt[index]! + batch.plainBytes);
+    if (batch.kind === SLOT_KIND.commitHeader) {
+      const { sequence, slotCount } = decodeCommitHeader(plain(0));
+      // A group that failed is given up, and its commits are written again.
+      this.commits = this.commits.filter((commit) => commit.sequence < sequence);
+      this.commits.push({ sequence, holes: [], blocks: new Map() });
+      this.slotCount = slotCount;
+    } else if (batch.kind === SLOT_KIND.commitBody) {
+      for (const entry of decodeCommitBody(plain(0), this.slotCount)) {
+        if (entry.kind === 'hole') this.commits.at(-1)!.holes.push(entry);
+      }
+    } else if (batch.kind === SLOT_KIND.block) {
+      const { blocks } = this.commits.at(-1)!;
+      for (let i = 0; i < batch.count; i++) blocks.set(batch.numbers[i]!, plain(i));
+    }
+  }
+}
+
+export class WatchedEngine implements CryptoEngine {
+  constructor(
+    private readonly inner: CryptoEngine,
+    private readonly ledger: Ledger,
+    readonly timeline: Timeline,
+  ) {}
+
+  get name(): EngineName {
+    return this.inner.name;
+  }
+
+  slotKey(raw: Uint8Array): SlotKey {
+    return this.inner.slotKey(raw);
+  }
+
+  sealSlots(key: SlotKey, batch: SlotBatch, salt: Uint8Array): void {
+    for (let i = 0; i < batch.count; i++) {
+      const at = batch.plainAt[i]!;
+      const plain = batch.plain.subarray(at, at + batch.plainBytes);
+      const bound = Buffer.from(`${batch.kind} ${batch.numbers[i]!}`);
+      this.ledger.nonce('slot', key.raw, `${batch.positions[i]!} ${toHex(salt)}`, plain, bound);
+    }
+    this.timeline.note(batch);
+    this.inner.sealSlots(key, batch, salt);
+  }
+
+  openSlots(key: SlotKey, batch: SlotBatch, failed: Uint8Array): number {
+    return this.inner.openSlots(key, batch, failed);
+  }
+
+  gmac(key: Uint8Array, nonce: Uint8Array, parts: readonly Uint8Array[]): Uint8Array {
+    this.ledger.nonce('gmac', key, toHex(nonce), ...parts);
+    return this.inner.gmac(key, nonce, parts);
+  }
+
+  ctr(key: Uint8Array, counter: Uint8Array, bytes: Uint8Array, skipBytes: number): void {
+    // What is read back, and may be damaged, is decrypted with the same call.
+    const isReading = /reconstruct|isPadded/.test(new Error().stack!);
+    if (!isReading) this.ledger.stream(key, counter, skipBytes, bytes);
+    this.inner.ctr(key, counter, bytes, skipBytes);
+  }
+}
+
+function clear(state: Map<number, Uint8Array>, start: number, end: number): void {
+  if (end - start < state.size) for (let block = start; block < end; block++) state.delete(block);
+  else for (const block of state.keys()) if (block >= start && block < end) state.delete(block);
+}
