@@ -20,12 +20,7 @@ import {
   surveyChunks,
   type Found,
 } from './independent-reader/folder.js';
-import {
-  footerBytes,
-  memberBytes,
-  rows,
-  type Geometry,
-} from './independent-reader/geometry.js';
+import { footerBytes, memberBytes, rows, type Geometry } from './independent-reader/geometry.js';
 import {
   BLOCK,
   COMMIT_BODY,
