@@ -5,7 +5,7 @@ import { groupLabel, NEW_SUFFIX, type Group } from '../store/group.js';
 import type { UnlockedVolume } from '../store/key-files.js';
 import type { SlotReader } from '../store/slot-reader.js';
 import type { LostRange } from '../repair/rebuild.js';
-import { repairVolume } from '../repair/repair.js';
+import { repairVolume, type RepairReport } from '../repair/repair.js';
 import type { FetchMember } from '../repair/fetch.js';
 import {
   describeFinding,
@@ -19,7 +19,7 @@ import type { Remote } from '../sync/remote.js';
 import type { Volume } from '../volume/volume.js';
 import type { OperationContext } from './control-server.js';
 import { restoreKeyFile } from './key-rescue.js';
-import type { DiskRange } from './verify.js';
+import { unreadableIn, type DiskRange } from './verify.js';
 import type { RepairArguments } from './operations.js';
 
 /** Named lines of a report; beyond them the number has to do. */
@@ -32,7 +32,10 @@ export interface MendingHost {
   readonly unlocked: UnlockedVolume;
   readonly slots: SlotReader;
   groups(): readonly Group[];
-  /** From ranges of a group's data to ranges of the disk; null where there is no map to ask. */
+  /**
+   * From ranges of a group's data that have lost more units than parity replaces, to the ranges of the
+   * disk that cannot be read: a slot may be sound where its unit is not. null where there is no map.
+   */
   readonly lostRanges: ((ranges: readonly LostRange[]) => Promise<DiskRange[]>) | null;
 }
 
@@ -69,7 +72,7 @@ export function mendingHost(volume: Volume, unlocked: UnlockedVolume): MendingHo
     unlocked,
     slots: volume.slots,
     groups: () => volume.groups(),
-    lostRanges: (ranges) => diskRanges(volume, ranges),
+    lostRanges: async (ranges) => unreadableIn(volume, await diskRanges(volume, ranges)),
   };
 }
 
@@ -89,20 +92,26 @@ export async function runRepair(
   const notes: string[] = [];
   const fetchMember =
     from === null ? undefined : memberFetcher(host, openRemote(from), context, notes);
-  const report = await repairVolume(host.context, host.groups(), {
-    ...hooks(context),
-    slots: host.slots,
-    fetchMember,
-  });
+  const repairOnce = (): Promise<RepairReport> =>
+    repairVolume(host.context, host.groups(), {
+      ...hooks(context),
+      slots: host.slots,
+      fetchMember,
+    });
+  const first = await repairOnce();
+  const lost = (await host.lostRanges?.(first.lost)) ?? [];
+  // Reading has healed what could be read: units that were beyond parity may be within it now.
+  const report = first.lost.length > 0 && lost.length === 0 ? await repairOnce() : first;
+  const both = report === first ? [first] : [first, report];
   return {
     ...scrubOutcome(report),
-    rebuiltFiles: report.rebuilt,
-    mendedFiles: report.mended.map(({ path }) => path),
-    fetchedFiles: report.fetched,
-    restoredRoots: report.roots.restored,
+    rebuiltFiles: both.flatMap(({ rebuilt }) => rebuilt),
+    mendedFiles: [...new Set(both.flatMap(({ mended }) => mended.map(({ path }) => path)))],
+    fetchedFiles: both.flatMap(({ fetched }) => fetched),
+    restoredRoots: both.flatMap(({ roots }) => roots.restored),
     restoredKeyFile: await restoreKeyFile(files, folder, host.unlocked),
     unrepaired: report.unrepaired.map(({ path, reason }) => `${path}: ${reason}`),
-    lost: (await host.lostRanges?.(report.lost)) ?? [],
+    lost,
     notes,
   };
 }

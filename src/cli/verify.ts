@@ -46,6 +46,24 @@ async function* dataRanges(device: BlockDevice): AsyncGenerator<DiskRange> {
   }
 }
 
+/** The blocks of `ranges`, whole blocks, that cannot be read; the others are healed by being read. */
+export async function unreadableIn(
+  device: BlockDevice,
+  ranges: readonly DiskRange[],
+): Promise<DiskRange[]> {
+  const bad: { offset: number; bytes: number }[] = [];
+  const buffer = new Uint8Array(device.blockBytes);
+  for (const { offset, bytes } of ranges) {
+    for (let at = offset; at < offset + bytes; at += buffer.length) {
+      if (await isReadable(device, { offset: at, bytes: buffer.length }, buffer)) continue;
+      const last = bad.at(-1);
+      if (last && last.offset + last.bytes === at) last.bytes += buffer.length;
+      else bad.push({ offset: at, bytes: buffer.length });
+    }
+  }
+  return bad;
+}
+
 async function isReadable(
   device: BlockDevice,
   { offset, bytes }: DiskRange,

@@ -172,6 +172,20 @@ describe('damaged chunk files', () => {
     expect(repair.status).toBe(4);
     expect(repair.stdout).toMatch(/^lost: bytes \d+ to \d+ of the disk$/m);
   });
+
+  it('as many units damaged, but no slot in them beyond parity: nothing is lost, and repair mends', async () => {
+    const [files] = await groupFiles(volume, sandbox.keyFile);
+    const before = fingerprint(path.join(volume, 'chunks'));
+    for (const [index, file] of files!.slice(0, PARITY + 1).entries()) {
+      flipBitAt(file, SAME_OFFSET + index * 10_000);
+    }
+    const repair = await sandbox.run(sandbox.on(volume, 'repair'));
+    expect(repair.stdout).not.toMatch(/^(lost|not repaired)/m);
+    expect(repair.status).toBe(0);
+    expect(fingerprint(path.join(volume, 'chunks'))).toEqual(before);
+    await sandbox.succeed(sandbox.on(volume, 'scrub'));
+    await expectContents(volume);
+  });
 });
 
 describe('damaged roots and key files', () => {
