@@ -2,7 +2,7 @@
 import { MIB } from '../base/bytes.js';
 
 /** Plaintext of blocks that are staged, or committed and not yet durable. */
-export const STAGING_BYTES: number = 64 * MIB;
+export const STAGING_BYTES: number = 96 * MIB;
 
 /** Staged bytes that start a commit without waiting for more. */
 export const COMMIT_TARGET_BYTES: number = MIB;
@@ -14,7 +14,7 @@ export const MAX_STAGED_HOLES = 1024;
 export const COMMIT_AGE_MS = 500;
 
 /** Bytes committed and not yet durable that start an fdatasync of our own. */
-export const UNDURABLE_TARGET_BYTES: number = 32 * MIB;
+export const UNDURABLE_TARGET_BYTES: number = 16 * MIB;
 
 /** Encrypted bytes that may wait for their write before commits wait for them. */
 export const UNWRITTEN_LIMIT_BYTES: number = 16 * MIB;

@@ -3,13 +3,18 @@
  * at once; groups that a crash left open are sealed in the background.
  */
 import { settleAll } from '../base/async.js';
-import { MIB, toHex } from '../base/bytes.js';
+import { MIB } from '../base/bytes.js';
 import { isChunkvolError } from '../base/errors.js';
 import type { OpenFile } from '../base/files.js';
 import { memberBytes } from '../erasure/stripe.js';
 import { disposeGroup } from '../store/birth.js';
-import type { FoundGroup } from '../store/catalog.js';
-import { chunkFolder, FOLDERS, type Environment, type StoreContext } from '../store/context.js';
+import {
+  chunkFolder,
+  FOLDERS,
+  rootFolder,
+  type Environment,
+  type StoreContext,
+} from '../store/context.js';
 import type { Group } from '../store/group.js';
 import type { UnlockedVolume } from '../store/key-files.js';
 import { OpenFiles } from '../store/open-files.js';
@@ -61,11 +66,21 @@ export async function openVolume(
   if (unlocked.keyFile.counter < recovered.base.keyCounter) {
     onNotice('the key file is older than the volume: passphrases removed since then still open it');
   }
-  if (!readOnly) {
-    await settleFolder(context, recovered);
-    if (identity !== 'same') await writeIdentity(environment, folder);
-  }
-  return assemble(context, slots, recovered, unlocked, readOnly, onNotice);
+  if (!readOnly) await settleFolder(context, recovered);
+  const opened = assemble(context, slots, recovered, unlocked, readOnly, onNotice);
+  if (readOnly) return opened.volume;
+  // What was missing is missed no more when all that is left of it is sealed.
+  const isWhole = !(isCopy || acceptLoss) || (await isSealed(opened.cutGroups));
+  if (identity !== 'same' && isWhole) await writeIdentity(environment, folder);
+  return opened.volume;
+}
+
+/** Waits for the seals under way; false when one did not come about, which the notices have told. */
+function isSealed(cutGroups: CutGroups): Promise<boolean> {
+  return cutGroups.finish().then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Makes what was recovered durable, and takes away what does not count. */
@@ -75,7 +90,7 @@ async function settleFolder(context: StoreContext, recovered: Recovered): Promis
     await renewTail(context, group, Math.min(known?.end ?? 0, group.end));
   }
   for (const group of recovered.empty) await disposeGroup(context, group.paths);
-  for (const found of recovered.unreached) await setAside(context, found);
+  if (recovered.astray.length > 0) await setAside(context, recovered.astray);
 }
 
 /**
@@ -114,15 +129,19 @@ async function rewrite(file: OpenFile, from: number, to: number): Promise<void> 
   }
 }
 
-/** Files whose loss was accepted are kept, out of the way, in local/set-aside. */
-async function setAside(context: StoreContext, found: FoundGroup): Promise<void> {
-  const folder = `${context.folder}/${FOLDERS.local}/set-aside/${toHex(found.id)}`;
+/**
+ * Files that a loss leaves behind are kept, out of the way, in local/set-aside: once it is accepted they
+ * tell of it no more.
+ */
+async function setAside(context: StoreContext, paths: readonly string[]): Promise<void> {
+  const folder = `${context.folder}/${FOLDERS.local}/set-aside`;
   await context.files.makeFolder(folder);
-  for (const { path } of found.files) {
+  for (const path of paths) {
     await context.files.rename(path, `${folder}/${path.slice(path.lastIndexOf('/') + 1)}`);
   }
-  await context.files.syncFolder(folder);
-  await context.files.syncFolder(chunkFolder(context));
+  for (const each of [folder, chunkFolder(context), rootFolder(context)]) {
+    await context.files.syncFolder(each);
+  }
 }
 
 function assemble(
@@ -132,7 +151,7 @@ function assemble(
   unlocked: UnlockedVolume,
   readOnly: boolean,
   onNotice: (line: string) => void,
-): Volume {
+): { volume: Volume; cutGroups: CutGroups } {
   const { base, groups, map } = recovered;
   const facts = { ...base, keyCounter: Math.max(unlocked.keyFile.counter, base.keyCounter) };
   const roots = new Roots(context, facts, recovered.roots, base);
@@ -152,5 +171,5 @@ function assemble(
   for (const { group, point } of recovered.cut) cutGroups.add(group, point);
   if (!readOnly) cutGroups.sealInBackground();
   const writePath = new WritePath(end, checkpointer);
-  return new Volume({ context, slots, end, writePath, readOnly });
+  return { volume: new Volume({ context, slots, end, writePath, readOnly }), cutGroups };
 }

@@ -6,8 +6,9 @@ import { settleAll } from '../base/async.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { piecesInUnit } from '../erasure/stripe.js';
 import { SLOT_KIND } from '../format/commit.js';
+import { NODE_FANOUT } from '../format/map-node.js';
 import type { SlotReader } from '../store/slot-reader.js';
-import type { BlockMap } from './block-map.js';
+import { entryOf, type BlockMap, type CachedNode } from './block-map.js';
 import type { GroupTable } from './group-table.js';
 import type { Staging } from './staging.js';
 
@@ -71,19 +72,28 @@ export class Reads {
       return null;
     }
     const entry = this.map.peek(block);
-    if (entry === undefined)
-      return this.map.leaf(block).then(() => this.settleLoaded(block, target));
+    if (entry === undefined) {
+      return this.map.leaf(block).then((leaf) => this.settleLoaded(block, target, leaf));
+    }
     if (entry === null) target.fill(0);
     return entry;
   }
 
-  /** After the node was paged in: nothing is mapped there, or it is in memory now. */
-  private settleLoaded(block: number, target: Uint8Array): Placed | null | Promise<Placed | null> {
+  /**
+   * After the node was paged in: null when nothing is mapped there. Other readers may have driven it out
+   * again at once; what it said is true still, as a change would have kept it.
+   */
+  private settleLoaded(
+    block: number,
+    target: Uint8Array,
+    leaf: CachedNode | null,
+  ): Placed | null | Promise<Placed | null> {
     if (this.map.peek(block) !== undefined) return this.settle(block, target);
     const staged = this.staging.lookup(block);
+    const entry = staged || !leaf ? null : entryOf(leaf, block % NODE_FANOUT);
     if (staged && staged !== 'hole') target.set(staged);
-    else target.fill(0);
-    return null;
+    else if (!entry) target.fill(0);
+    return entry;
   }
 
   /** Whether the slot lies right behind the last one, in the same stripe unit. */

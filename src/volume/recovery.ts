@@ -17,7 +17,7 @@ import { ChunkvolError } from '../base/errors.js';
 import { memberBytes } from '../erasure/stripe.js';
 import { sha256, type LogPoint, type Root, type RootGroup } from '../format/root.js';
 import { readCatalog, type Catalog, type FoundGroup } from '../store/catalog.js';
-import { chunkFolder, type StoreContext } from '../store/context.js';
+import { chunkFolder, rootFolder, type StoreContext } from '../store/context.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { finishSeals } from '../store/finish-seals.js';
 import {
@@ -59,8 +59,8 @@ export interface Recovered {
   readonly cut: { group: Group; point: LogPoint | null }[];
   /** Groups that hold nothing. */
   readonly empty: Group[];
-  /** Groups behind lost commits: the log does not lead to them any more. */
-  readonly unreached: FoundGroup[];
+  /** Files of what was lost, or came after it: nothing leads to them any more. */
+  readonly astray: string[];
 }
 
 export async function recover(
@@ -79,11 +79,17 @@ export async function recover(
   }
   const recovery = new Recovery(context, slots, options, roots);
   // What a root leads to was durable before the root was, whether it can be opened now or not.
-  let durableUpTo = 0;
-  for (const { root, name } of candidates) {
+  const missed: RootFile[] = [];
+  for (const candidate of candidates) {
+    const { root, name } = candidate;
+    const durableUpTo = Math.max(0, ...missed.map((each) => each.root.tail.sequence - 1));
     const recovered = await recovery.from(root, durableUpTo);
-    if (recovered) return recovered;
-    durableUpTo = Math.max(durableUpTo, root.tail.sequence - 1);
+    if (recovered) {
+      const lost = missed.filter((each) => each.root.tail.sequence > recovered.end.sequence);
+      const paths = lost.map((each) => `${rootFolder(context)}/${each.name}`);
+      return { ...recovered, astray: [...recovered.astray, ...paths] };
+    }
+    missed.push(candidate);
     options.onNotice(`root ${name.slice(0, 8)} (generation ${root.generation}) misses chunk files`);
   }
   throw new ChunkvolError(
@@ -133,7 +139,7 @@ class Recovery {
       nextOrdinal: forward.nextOrdinal,
       cut,
       empty: forward.empty,
-      unreached: forward.unreached,
+      astray: forward.astray,
     };
   }
 
@@ -186,7 +192,9 @@ class Recovery {
 class RollForward {
   readonly map: BlockMap;
   readonly empty: Group[] = [];
-  readonly unreached: FoundGroup[] = [];
+  /** Groups behind lost commits. */
+  private readonly unreached: FoundGroup[] = [];
+  private readonly headless: string[] = [];
   private readonly superseded = new Set<FoundGroup>();
   /** The log's end in each group that was passed. */
   readonly ends = new Map<number, LogPoint>();
@@ -217,6 +225,14 @@ class RollForward {
         groups.account(ordinal, bytes);
       },
     );
+  }
+
+  /** Files that the log does not lead to any more. */
+  get astray(): string[] {
+    return [
+      ...this.unreached.flatMap(({ files }) => files.map(({ path }) => path)),
+      ...this.headless,
+    ];
   }
 
   async run(): Promise<void> {
@@ -393,6 +409,7 @@ class RollForward {
       const message = `the header of ${path} cannot be read`;
       if (!mayMiss(this.options)) throw flushedDataMissing(message);
       this.options.onNotice(message);
+      this.headless.push(path);
     }
   }
 

@@ -47,6 +47,11 @@ export class Ledger {
     this.streams.set(id, uses);
   }
 
+  /** To be called when a test has changed published files itself. */
+  forgetContents(): void {
+    this.contents.clear();
+  }
+
   /** What a published file holds. */
   content(path: string, bytes: Uint8Array): void {
     const sum = crc32(bytes) * 2 ** 20 + (bytes.length % 2 ** 20);

@@ -10,6 +10,7 @@
  *
  * A failed call may have taken effect in part. A failed fsync loses the unsynced bytes of its file.
  */
+import { crc32 } from 'node:zlib';
 import { fromSystem } from '../../src/base/errors.js';
 import type { Files, FileStat, OpenFile, OpenMode } from '../../src/base/files.js';
 import { SimulatedContent } from './simulated-content.js';
@@ -144,6 +145,11 @@ export class SimulatedFiles implements Files {
     else this.durableNames.delete(path);
   }
 
+  /** Everything that can be seen in a folder, to be compared. */
+  snapshot(folder: string): string[] {
+    return this.paths(folder).map((path) => `${path} ${crc32(this.peek(path)!)}`);
+  }
+
   /** Paths of all files in a folder and below it, sorted. */
   paths(folder: string): string[] {
     return [...this.names.keys()].filter((path) => path.startsWith(`${folder}/`)).sort();
@@ -260,10 +266,10 @@ export class SimulatedFiles implements Files {
 
   /** Bytes of a write that fit on the disk. */
   fitting(content: SimulatedContent, position: number, bytes: number): number {
-    const growth =
-      position + bytes - Math.ceil(content.size / ACCESS_UNIT_BYTES) * ACCESS_UNIT_BYTES;
-    const missing = this.usedBytes + Math.max(0, growth) - this.capacityBytes;
-    return missing <= 0 ? bytes : Math.max(0, bytes - missing);
+    const allocated = Math.ceil(content.size / ACCESS_UNIT_BYTES) * ACCESS_UNIT_BYTES;
+    const growth = position + bytes - allocated;
+    const missing = this.usedBytes + growth - this.capacityBytes;
+    return growth <= 0 || missing <= 0 ? bytes : Math.max(0, bytes - missing);
   }
 
   drawPart(bytes: number): number {

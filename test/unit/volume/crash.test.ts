@@ -14,8 +14,8 @@ import { FOLDER, SHAPES, World, type Shape } from '../../support/simulated-world
 const BLOCK = 4 * KIB;
 
 /** A buffer of the real size, made anew for each of so many volumes, would take most of the time. */
-vi.mock(import('../../../src/volume/limits.js'), async (original) => ({
-  ...(await original()),
+vi.mock('../../../src/volume/limits.js', async (original) => ({
+  ...(await original<object>()),
   STAGING_BYTES: 4 * 1024 * 1024,
 }));
 
