@@ -244,7 +244,7 @@ export class SimulatedFiles implements Files {
   async call<T>(kind: CallKind, path: string, work: (failed: boolean) => T): Promise<T> {
     if (this.isStopped()) return never();
     const outcome = this.onCall({ kind, path, index: this.calls++ });
-    await this.delay();
+    await this.delay(kind);
     if (this.isStopped()) return never();
     if (outcome === 'stop') {
       this.hasStopped = true;
@@ -257,10 +257,10 @@ export class SimulatedFiles implements Files {
       result = work(outcome !== 'works');
       if (outcome !== 'works') throw systemError(outcome);
     } catch (error) {
-      await this.delay();
+      await this.delay(kind);
       throw fromSystem(error, kind, path);
     }
-    await this.delay();
+    await this.delay(kind);
     return this.isStopped() ? never() : result;
   }
 
@@ -300,9 +300,10 @@ export class SimulatedFiles implements Files {
     return next;
   }
 
-  /** Most calls return soon; a few let the event loop turn. */
-  private async delay(): Promise<void> {
-    const turns = this.dice.chance(0.15) ? 1 + this.dice.below(2) : 0;
+  /** Most calls return soon; a few, and those that wait for the disk, let the event loop turn. */
+  private async delay(kind: CallKind): Promise<void> {
+    const waits = kind === 'sync' ? 0.3 : 0.12;
+    const turns = this.dice.chance(waits) ? 1 + this.dice.below(kind === 'sync' ? 6 : 2) : 0;
     for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
     const steps = this.dice.below(6);
     for (let i = 0; i < steps; i++) await Promise.resolve();

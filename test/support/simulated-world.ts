@@ -155,11 +155,10 @@ export class World {
       this.clock.advance(dice.below(1200));
       return true;
     }
-    if (kind < 85) return this.flush(() => this.sealNow(volume));
+    if (kind < 86) return this.seal();
     return this.look();
   }
 
-  /** Seals, and checks that the root has everything. */
   private async sealNow(volume: Volume): Promise<void> {
     const { root } = await volume.sealNow();
     const { sequence } = await volume.status();
@@ -217,6 +216,11 @@ export class World {
     if (done.kind === 'failed') this.tolerate(done.error);
     if (done.kind === 'worked') flushed();
     return done.kind !== 'stopped';
+  }
+
+  /** Seals what there is, and checks that the root has all of it. */
+  seal(): Promise<boolean> {
+    return this.flush(() => this.sealNow(this.volume!));
   }
 
   /** One write, zero or trim. */
