@@ -7,9 +7,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { alignDown, KIB, MIB } from '../../../src/base/bytes.js';
 import { LogEnd } from '../../../src/volume/log-end.js';
-import { simulate } from '../../support/simulate.js';
-import type { CallKind, Outcome } from '../../support/simulated-files.js';
-import { FOLDER, SHAPES, World, type Shape } from '../../support/simulated-world.js';
+import { simulate } from '../../simulation/simulate.js';
+import type { CallKind, Outcome } from '../../simulation/files.js';
+import { FOLDER, SHAPES, World, type Shape } from '../../simulation/world.js';
 
 const BLOCK = 4 * KIB;
 

@@ -4,10 +4,10 @@
  */
 import { describe, expect, it, vi } from 'vitest';
 import { isChunkvolError } from '../../../src/base/errors.js';
-import { Dice } from '../../support/simulated-dice.js';
-import { SimulatedFiles } from '../../support/simulated-files.js';
-import { FOLDER, SHAPES, World, type Shape } from '../../support/simulated-world.js';
-import { simulate } from '../../support/simulate.js';
+import { Dice } from '../../simulation/dice.js';
+import { SimulatedFiles } from '../../simulation/files.js';
+import { FOLDER, SHAPES, World, type Shape } from '../../simulation/world.js';
+import { simulate } from '../../simulation/simulate.js';
 
 vi.mock('../../../src/volume/limits.js', async (original) => ({
   ...(await original<object>()),

@@ -4,8 +4,8 @@
  */
 import { describe, it, vi } from 'vitest';
 import { MIB } from '../../../src/base/bytes.js';
-import { simulate } from '../../support/simulate.js';
-import { FOLDER, World, type Shape } from '../../support/simulated-world.js';
+import { simulate } from '../../simulation/simulate.js';
+import { FOLDER, World, type Shape } from '../../simulation/world.js';
 
 vi.mock('../../../src/volume/limits.js', async (original) => ({
   ...(await original<object>()),

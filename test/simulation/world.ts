@@ -12,11 +12,11 @@ import { chooseEngine } from '../../src/crypto/engines.js';
 import type { Environment } from '../../src/store/context.js';
 import type { OpenOptions } from '../../src/volume/open.js';
 import type { Volume } from '../../src/volume/volume.js';
-import { Dice, SimulatedClock, SimulatedRandomness } from './simulated-dice.js';
-import { DiskOracle } from './simulated-disk-oracle.js';
-import { Ledger, Timeline, WatchedEngine } from './simulated-engine.js';
-import { SimulatedFiles } from './simulated-files.js';
-import { makeVolume, open } from './volumes.js';
+import { Dice, SimulatedClock, SimulatedRandomness } from './dice.js';
+import { DiskOracle } from './disk-oracle.js';
+import { Ledger, Timeline, WatchedEngine } from './engine.js';
+import { SimulatedFiles } from './files.js';
+import { makeVolume, open } from '../support/volumes.js';
 
 export const FOLDER = '/volume';
 const BLOCK_BYTES = 4 * KIB;

@@ -13,8 +13,8 @@
 import { crc32 } from 'node:zlib';
 import { fromSystem } from '../../src/base/errors.js';
 import type { Files, FileStat, OpenFile, OpenMode } from '../../src/base/files.js';
-import { SimulatedContent } from './simulated-content.js';
-import { Dice } from './simulated-dice.js';
+import { SimulatedContent } from './content.js';
+import { Dice } from './dice.js';
 
 export type CallKind =
   | 'open'

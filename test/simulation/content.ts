@@ -6,7 +6,7 @@
  *   has had since; one behind the durable end may also hold zeros, or what a disk held before.
  * - After a failed fdatasync the kernel thinks those sectors clean: a later one does not write them.
  */
-import type { Dice } from './simulated-dice.js';
+import type { Dice } from './dice.js';
 
 const SECTOR_BYTES = 512;
 const PAGE_SECTORS = 8;

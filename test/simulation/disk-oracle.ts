@@ -5,7 +5,7 @@
  * block may hold what it held at the last acknowledged flush, or anything announced since.
  */
 import { isZero } from '../../src/base/bytes.js';
-import type { Block } from './simulated-engine.js';
+import type { Block } from './engine.js';
 
 interface Version {
   readonly serial: number;
