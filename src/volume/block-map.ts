@@ -9,7 +9,7 @@
  *   `set` and `clear` work at once. Reads may come at any time between.
  */
 import { NODE_BYTES, NODE_FANOUT, type MapNode } from '../format/map-node.js';
-import type { MapPointer } from '../format/root.js';
+import type { MapPointer } from '../format/snapshot.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { MAX_CACHED_NODES } from './limits.js';
 import type { Range } from './ranges.js';
@@ -24,8 +24,8 @@ export type ReadNode = (
   index: number,
 ) => Promise<MapNode>;
 
-/** Tells that a slot of `bytes` in a group is referred to (positive) or no longer (negative). */
-export type Account = (ordinal: number, bytes: number) => void;
+/** Tells that a slot of `bytes` is referred to (positive) or no longer, by this map (negative). */
+export type Account = (ordinal: number, position: number, bytes: number) => void;
 
 export interface CachedNode {
   readonly level: number;
@@ -51,7 +51,7 @@ const LEVEL_STRIDE = 2 ** 44;
 
 export class BlockMap {
   private readonly nodes = new Map<number, CachedNode>();
-  private readonly loading = new Map<number, Promise<CachedNode | null>>();
+  private readonly loading = new Map<number, Promise<CachedNode | null | undefined>>();
   private dirtyNodes = 0;
   /** Counts removals of subtrees: a load that overlaps one must start again. */
   private removals = 0;
@@ -67,6 +67,8 @@ export class BlockMap {
     private readonly blockSlotBytes: number,
     private readonly readNode: ReadNode,
     private readonly account: Account,
+    /** Nodes kept in memory, changed ones included. */
+    private readonly maxCachedNodes: number = MAX_CACHED_NODES,
   ) {
     this.mappedBlocks = mappedBlocks;
   }
@@ -116,6 +118,60 @@ export class BlockMap {
     return leaves.size;
   }
 
+  /** Another tree takes the place of this one, changes of which are forgotten. */
+  reset(pointer: MapPointer, mappedBlocks: number): void {
+    this.pointer = pointer;
+    this.mappedBlocks = mappedBlocks;
+    this.nodes.clear();
+    this.dirtyNodes = 0;
+    this.dropped = [];
+    this.removals++;
+  }
+
+  /** Makes the tree at least as deep as `depth`, with new nodes above its top. */
+  deepen(depth: number): void {
+    while (this.depth < depth) this.addLevel();
+  }
+
+  /** Of a tree without changes: the pointer of its first part, which is only `depth` deep. */
+  async pointerOf(depth: number): Promise<MapPointer> {
+    let entry: { ordinal: number; position: number } | null = this.pointer;
+    for (let level = this.depth - 1; level >= depth && entry; level--) {
+      const node: CachedNode | null = await this.load(level, 0);
+      entry = node && entryOf(node, 0);
+    }
+    return { depth, ordinal: entry?.ordinal ?? 0, position: entry?.position ?? 0 };
+  }
+
+  /** Marks a node as changed, so that the next checkpoint moves it, if it stands at this address still. */
+  async touch(level: number, index: number, ordinal: number, position: number): Promise<void> {
+    this.pinned = true;
+    try {
+      if (level >= this.depth) return;
+      await this.loadPathTo(level, index);
+      const node = this.nodes.get(keyOf(level, index));
+      if (node?.ordinal === ordinal && node.position === position) this.change(level, index);
+    } finally {
+      this.settle();
+    }
+  }
+
+  /** The first mapped block of [from, end); null when there is none. */
+  async firstMapped(from: number, end: number): Promise<number | null> {
+    for (let at = await this.nextLeafStart(from, end); at < end;) {
+      const leaf = await this.leaf(at);
+      const stop = Math.min(end, (Math.floor(at / NODE_FANOUT) + 1) * NODE_FANOUT);
+      for (; leaf && at < stop; at++) if (entryOf(leaf, at % NODE_FANOUT)) return at;
+      at = await this.nextLeafStart(stop, end);
+    }
+    return null;
+  }
+
+  /** The last mapped block before `end`; null when there is none. */
+  lastMapped(end: number): Promise<number | null> {
+    return this.lastBelow(this.depth - 1, 0, end);
+  }
+
   /** Changes that were prepared are made, or given up. */
   settle(): void {
     this.pinned = false;
@@ -128,10 +184,23 @@ export class BlockMap {
     const at = (block % NODE_FANOUT) * 2;
     const before = leaf.words[at]!;
     if (before === 0) this.mappedBlocks++;
-    else this.account(before, -this.blockSlotBytes);
+    else this.account(before, leaf.words[at + 1]!, -this.blockSlotBytes);
     leaf.words[at] = ordinal;
     leaf.words[at + 1] = position;
-    this.account(ordinal, this.blockSlotBytes);
+    this.account(ordinal, position, this.blockSlotBytes);
+  }
+
+  /** Points a block to another slot if it still points to the old one. Its path must have been prepared. */
+  move(
+    block: number,
+    oldOrdinal: number,
+    oldPosition: number,
+    ordinal: number,
+    position: number,
+  ): void {
+    const entry = this.peek(block);
+    if (entry?.ordinal !== oldOrdinal || entry.position !== oldPosition) return;
+    this.set(block, ordinal, position);
   }
 
   /** Unmaps a range of blocks, whose two ends must have been prepared. */
@@ -157,8 +226,8 @@ export class BlockMap {
 
   /** A changed node now stands in the log: its parent, or the map's pointer, names the new place. */
   place(node: CachedNode, ordinal: number, position: number): void {
-    if (node.ordinal !== 0) this.account(node.ordinal, -NODE_SLOT_BYTES);
-    this.account(ordinal, NODE_SLOT_BYTES);
+    this.accountDead(node);
+    this.account(ordinal, position, NODE_SLOT_BYTES);
     node.ordinal = ordinal;
     node.position = position;
     this.link(node, ordinal, position);
@@ -188,9 +257,14 @@ export class BlockMap {
       if (!subtree) return;
       const { ordinal, position, level, index } = subtree;
       const words = await this.readNode(ordinal, position, level, index).catch(() => null);
-      this.account(ordinal, -NODE_SLOT_BYTES);
+      this.account(ordinal, position, -NODE_SLOT_BYTES);
       if (words) this.forgetEntries(words, level, index);
     }
+  }
+
+  /** What was dropped unseen is counted by somebody else. */
+  forgetDropped(): void {
+    this.dropped = [];
   }
 
   /** Every mapped block with its address, in ascending order; the map may change meanwhile. */
@@ -224,6 +298,23 @@ export class BlockMap {
     return 0;
   }
 
+  private async lastBelow(level: number, index: number, end: number): Promise<number | null> {
+    const node = await this.load(level, index);
+    const span = NODE_FANOUT ** level;
+    const first = index * NODE_FANOUT * span;
+    const slots = Math.min(NODE_FANOUT, Math.ceil((end - first) / span));
+    for (let slot = slots - 1; node && slot >= 0; slot--) {
+      const child = index * NODE_FANOUT + slot;
+      if (level > 0) {
+        const found = await this.lastBelow(level - 1, child, end);
+        if (found !== null) return found;
+      } else if (entryOf(node, slot)) {
+        return child;
+      }
+    }
+    return null;
+  }
+
   private async *leaves(level: number, index: number): AsyncGenerator<CachedNode> {
     const node = await this.load(level, index);
     if (!node) return;
@@ -238,11 +329,25 @@ export class BlockMap {
   }
 
   /** A leaf and every node above it, as far as they exist. */
-  private async loadPath(leaf: number): Promise<void> {
-    for (let level = this.depth - 1; level >= 0; level--) {
-      const index = Math.floor(leaf / NODE_FANOUT ** level);
-      if (!(await this.load(level, index))) return;
+  private loadPath(leaf: number): Promise<void> {
+    return this.loadPathTo(0, leaf);
+  }
+
+  private async loadPathTo(lowest: number, index: number): Promise<void> {
+    for (let level = this.depth - 1; level >= lowest; level--) {
+      const above = Math.floor(index / NODE_FANOUT ** (level - lowest));
+      if (!(await this.load(level, above))) return;
     }
+  }
+
+  private addLevel(): void {
+    const { depth, ordinal, position } = this.pointer;
+    const wasEmpty = ordinal === 0 && !this.nodes.has(keyOf(depth - 1, 0));
+    this.pointer = { depth: depth + 1, ordinal: 0, position: 0 };
+    if (wasEmpty) return;
+    const top = this.change(depth, 0);
+    top.words[0] = ordinal;
+    top.words[1] = position;
   }
 
   /** The node, from the cache or from the log; null when the map has none there. */
@@ -256,19 +361,18 @@ export class BlockMap {
         pending = this.loadOnce(level, index).finally(() => this.loading.delete(key));
         this.loading.set(key, pending);
       }
-      const removals = this.removals;
       const node = await pending;
-      if (node || removals === this.removals) return node;
+      if (node !== undefined) return node;
     }
   }
 
-  /** One attempt; null also when a removal came between, which the caller can see. */
-  private async loadOnce(level: number, index: number): Promise<CachedNode | null> {
+  /** One attempt; undefined when a removal came between: whoever waits must start again. */
+  private async loadOnce(level: number, index: number): Promise<CachedNode | null | undefined> {
     const address = await this.addressOf(level, index);
     if (!address) return null;
     const removals = this.removals;
     const words = await this.readNode(address.ordinal, address.position, level, index);
-    if (removals !== this.removals) return null;
+    if (removals !== this.removals) return undefined;
     const cached = this.nodes.get(keyOf(level, index));
     if (cached) return cached;
     const node: CachedNode = { level, index, words, dirty: false, recent: true, ...address };
@@ -322,7 +426,7 @@ export class BlockMap {
 
   /** Removes a changed node without content; its parent is changed too, and in the cache. */
   private discardEmpty(node: CachedNode): void {
-    if (node.ordinal !== 0) this.account(node.ordinal, -NODE_SLOT_BYTES);
+    this.accountDead(node);
     this.link(node, 0, 0);
     this.nodes.delete(keyOf(node.level, node.index));
     this.dirtyNodes--;
@@ -349,7 +453,7 @@ export class BlockMap {
     const ordinal = leaf.words[slot * 2]!;
     if (ordinal === 0) return;
     this.change(0, leaf.index);
-    this.account(ordinal, -this.blockSlotBytes);
+    this.account(ordinal, leaf.words[slot * 2 + 1]!, -this.blockSlotBytes);
     this.mappedBlocks--;
     leaf.words[slot * 2] = 0;
     leaf.words[slot * 2 + 1] = 0;
@@ -370,8 +474,13 @@ export class BlockMap {
     parent.words[slot * 2 + 1] = 0;
   }
 
+  /** The version of a node on disk is this map's no more. */
+  private accountDead({ ordinal, position }: CachedNode): void {
+    if (ordinal !== 0) this.account(ordinal, position, -NODE_SLOT_BYTES);
+  }
+
   private forgetNode(node: CachedNode): void {
-    if (node.ordinal !== 0) this.account(node.ordinal, -NODE_SLOT_BYTES);
+    this.accountDead(node);
     this.nodes.delete(keyOf(node.level, node.index));
     if (node.dirty) this.dirtyNodes--;
     if (node.level > 0) {
@@ -389,12 +498,12 @@ export class BlockMap {
   private forgetEntries(words: MapNode, level: number, index: number): void {
     for (let slot = 0; slot < NODE_FANOUT; slot++) {
       const ordinal = words[slot * 2]!;
+      const position = words[slot * 2 + 1]!;
       if (ordinal === 0) continue;
       if (level === 0) {
-        this.account(ordinal, -this.blockSlotBytes);
+        this.account(ordinal, position, -this.blockSlotBytes);
         this.mappedBlocks--;
       } else {
-        const position = words[slot * 2 + 1]!;
         this.dropped.push({
           ordinal,
           position,
@@ -407,8 +516,8 @@ export class BlockMap {
 
   /** Second chance: nodes not used since the last sweep go first; changed ones stay. */
   private evict(): void {
-    if (this.pinned || this.nodes.size <= MAX_CACHED_NODES) return;
-    const target = MAX_CACHED_NODES - MAX_CACHED_NODES / 8;
+    if (this.pinned || this.nodes.size <= this.maxCachedNodes) return;
+    const target = this.maxCachedNodes - this.maxCachedNodes / 8;
     for (const [key, node] of this.nodes) {
       if (this.nodes.size <= target) return;
       if (node.dirty) continue;
