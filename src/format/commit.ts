@@ -15,9 +15,20 @@
  * The chain hash after a commit is SHA-256(predecessor's chain hash || header slot || body slot).
  *
  * An entry is 16 bytes: kind u8, level u8, count u48, number u64. A move is followed by `count` old
- * addresses of 8 bytes (ordinal u32, position u32).
+ * addresses of 8 bytes (ordinal u32, position u32). Of the kinds snapshot, drop and head the number is 0
+ * and the count is that of the bytes that follow: a record, padded with zeros to a multiple of 8.
  */
+import { alignUp } from '../base/bytes.js';
 import { FormatError, magic, RecordReader, RecordWriter } from './codec.js';
+import {
+  readPointer,
+  readSnapshot,
+  SNAPSHOT_ID_BYTES,
+  writePointer,
+  writeSnapshot,
+  type MapPointer,
+  type Snapshot,
+} from './snapshot.js';
 
 export const COMMIT_HEADER_PLAIN_BYTES = 112;
 const MAGIC = magic('CVCO');
@@ -52,12 +63,11 @@ export interface CommitHeader {
   readonly rootBytes: number;
 }
 
-export type CommitEntry =
-  /** `count` blocks from block `number` on, a slot each. */
+/** Entries that slots follow, one for each of `count` numbers from `number` on. */
+export type SlotEntry =
+  /** Blocks. */
   | { readonly kind: 'write'; readonly number: number; readonly count: number }
-  /** `count` blocks from block `number` on read as zeros; no slots. */
-  | { readonly kind: 'hole'; readonly number: number; readonly count: number }
-  /** `count` map nodes of a level from index `number` on, a slot each. */
+  /** Map nodes of a level; they change no block. */
   | {
       readonly kind: 'node';
       readonly level: number;
@@ -75,7 +85,43 @@ export type CommitEntry =
       readonly old: Uint32Array;
     };
 
-const KIND_CODES = { write: 1, hole: 2, node: 3, move: 4 } as const;
+/** `count` blocks from block `number` on read as zeros. */
+export interface HoleEntry {
+  readonly kind: 'hole';
+  readonly number: number;
+  readonly count: number;
+}
+
+/** What changes the disk as a whole. The maps that they name stand in the log before them. */
+export type StateEntry =
+  /** A snapshot was made, or its map has moved: it replaces one of the same id. */
+  | { readonly kind: 'snapshot'; readonly snapshot: Snapshot }
+  /** The snapshot of this id was deleted. */
+  | { readonly kind: 'drop'; readonly id: Uint8Array }
+  /** From here on the disk has this size and this map: a rollback, or a change of size. */
+  | ({ readonly kind: 'head' } & Head);
+
+export type CommitEntry = SlotEntry | HoleEntry | StateEntry;
+
+export interface Head {
+  readonly sizeBytes: number;
+  readonly mappedBlocks: number;
+  readonly map: MapPointer;
+}
+
+const KIND_CODES = {
+  write: 1,
+  hole: 2,
+  node: 3,
+  move: 4,
+  snapshot: 5,
+  drop: 6,
+  head: 7,
+} as const;
+
+/** Bytes of a record among the entries, at most: a snapshot with the longest name. */
+const MAX_RECORD_BYTES = 304;
+const RECORD_ALIGNMENT_BYTES = 8;
 
 export function encodeCommitHeader(header: CommitHeader): Uint8Array {
   return new RecordWriter(COMMIT_HEADER_PLAIN_BYTES)
@@ -111,24 +157,50 @@ export function decodeCommitHeader(plain: Uint8Array): CommitHeader {
   return header;
 }
 
-export function entryBytes(entry: CommitEntry): number {
-  return ENTRY_BYTES + (entry.kind === 'move' ? entry.count * OLD_ADDRESS_BYTES : 0);
-}
-
-/** Slots that follow the commit for this entry. */
-export function entrySlots(entry: CommitEntry): number {
-  return entry.kind === 'hole' ? 0 : entry.count;
+export function isSlotEntry(entry: CommitEntry): entry is SlotEntry {
+  return entry.kind === 'write' || entry.kind === 'node' || entry.kind === 'move';
 }
 
 export function encodeCommitBody(entries: readonly CommitEntry[]): Uint8Array {
   const writer = new RecordWriter(entries.length * ENTRY_BYTES);
   for (const entry of entries) {
-    writer
-      .u8(KIND_CODES[entry.kind])
-      .u8(entry.kind === 'node' ? entry.level : 0)
-      .u48(entry.count)
-      .u64(entry.number);
-    if (entry.kind === 'move') for (const word of entry.old) writer.u32(word);
+    if (isStateEntry(entry)) writeRecord(writer, KIND_CODES[entry.kind], encodeRecord(entry));
+    else writeRange(writer, entry);
+  }
+  return writer.finish();
+}
+
+function isStateEntry(entry: CommitEntry): entry is StateEntry {
+  return entry.kind === 'snapshot' || entry.kind === 'drop' || entry.kind === 'head';
+}
+
+function writeRange(writer: RecordWriter, entry: SlotEntry | HoleEntry): void {
+  writer
+    .u8(KIND_CODES[entry.kind])
+    .u8(entry.kind === 'node' ? entry.level : 0)
+    .u48(entry.count)
+    .u64(entry.number);
+  if (entry.kind === 'move') for (const word of entry.old) writer.u32(word);
+}
+
+function writeRecord(writer: RecordWriter, code: number, record: Uint8Array): void {
+  const bytes = alignUp(record.length, RECORD_ALIGNMENT_BYTES);
+  writer.u8(code).u8(0).u48(bytes).u64(0);
+  writer.fixed(record, record.length).zeros(bytes - record.length);
+}
+
+function encodeRecord(entry: StateEntry): Uint8Array {
+  const writer = new RecordWriter(MAX_RECORD_BYTES);
+  switch (entry.kind) {
+    case 'snapshot':
+      writeSnapshot(writer, entry.snapshot);
+      break;
+    case 'drop':
+      writer.fixed(entry.id, SNAPSHOT_ID_BYTES);
+      break;
+    case 'head':
+      writer.u64(entry.sizeBytes).u64(entry.mappedBlocks);
+      writePointer(writer, entry.map);
   }
   return writer.finish();
 }
@@ -139,7 +211,7 @@ export function decodeCommitBody(plain: Uint8Array, slotCount: number): CommitEn
   let slots = 0;
   while (reader.remaining > 0) {
     const entry = readEntry(reader);
-    slots += entrySlots(entry);
+    if (isSlotEntry(entry)) slots += entry.count;
     reader.require(slots <= slotCount, 'more entries than slots');
     entries.push(entry);
   }
@@ -165,6 +237,10 @@ function readEntry(reader: RecordReader): CommitEntry {
       reader.require(count * OLD_ADDRESS_BYTES <= reader.remaining, 'a count beyond its end');
       return { kind: 'move', number, count, old: readWords(reader, count * 2) };
     }
+    case KIND_CODES.snapshot:
+    case KIND_CODES.drop:
+    case KIND_CODES.head:
+      return readRecord(reader, code, number, count);
     default:
       throw new FormatError(`commit body has an entry of unknown kind ${code}`);
   }
@@ -174,4 +250,25 @@ function readWords(reader: RecordReader, count: number): Uint32Array {
   const words = new Uint32Array(count);
   for (let i = 0; i < count; i++) words[i] = reader.u32();
   return words;
+}
+
+function readRecord(outer: RecordReader, code: number, number: number, count: number): StateEntry {
+  const fits = count <= MAX_RECORD_BYTES && count % RECORD_ALIGNMENT_BYTES === 0;
+  outer.require(number === 0 && fits && count <= outer.remaining, 'an impossible record');
+  const reader = new RecordReader(outer.fixed(count), 'commit entry');
+  const entry = decodeRecord(reader, code);
+  outer.require(reader.remaining < RECORD_ALIGNMENT_BYTES, 'a record that is too long');
+  reader.zeros(reader.remaining);
+  return entry;
+}
+
+function decodeRecord(reader: RecordReader, code: number): StateEntry {
+  if (code === KIND_CODES.snapshot) return { kind: 'snapshot', snapshot: readSnapshot(reader) };
+  if (code === KIND_CODES.drop) return { kind: 'drop', id: reader.fixed(SNAPSHOT_ID_BYTES) };
+  return {
+    kind: 'head',
+    sizeBytes: reader.u64(),
+    mappedBlocks: reader.u64(),
+    map: readPointer(reader),
+  };
 }

@@ -18,11 +18,10 @@
  * Inner: magic "CVRI", version, flags u16 = 0, SHA-256 of the outer plaintext 32, volume name (text),
  * size u64, created u64, time u64, map (pointer), tail, next ordinal u32, key counter u64, mapped blocks u64,
  * written bytes u64, logged bytes u64, lineage, snapshots, live bytes u64 per group, extensions.
- *   pointer:   depth u8, ordinal u32 (0: empty), position u32
  *   tail:      ordinal u32 (0: the volume's start), address u64, sequence u64 (of the next commit),
  *              chain hash 32, durable-up-to u64
  *   lineage:   count of dropped sessions u32, their digest 32, count u32, each: session 16, generation u64
- *   snapshot:  (count u32 before) id 8, name (text), time u64, size u64, mapped blocks u64, pointer
+ *   snapshots: count u32, then each; pointer and snapshot: snapshot.ts
  *   extension: (count u32 before) type u16, length u32, bytes; from type 0x8000 on a reader that does not
  *              know it must refuse the root
  */
@@ -31,6 +30,16 @@ import { equalBytes } from '../base/bytes.js';
 import { GEOMETRY_LIMITS, isValidGeometry, type Geometry } from '../base/geometry.js';
 import { readGeometry } from './chunk-header.js';
 import { magic, NewerFormatError, RecordReader, RecordWriter } from './codec.js';
+import {
+  MAX_NAME_BYTES,
+  readPointer,
+  readSnapshot,
+  SNAPSHOT_MIN_BYTES,
+  writePointer,
+  writeSnapshot,
+  type MapPointer,
+  type Snapshot,
+} from './snapshot.js';
 
 export const ROOT_NONCE_BYTES = 24;
 export const ROOT_ENVELOPE_BYTES = 24;
@@ -40,8 +49,6 @@ const INNER_MAGIC = magic('CVRI');
 const VERSION = 1;
 const GROUP_BYTES = 88;
 const LINEAGE_ENTRY_BYTES = 24;
-const SNAPSHOT_MIN_BYTES = 43;
-const MAX_NAME_BYTES = 255;
 const REQUIRED_EXTENSION = 0x8000;
 
 /** A root file larger than this is not read. 2^20 groups of 96 bytes each fit. */
@@ -65,13 +72,6 @@ export interface RootGroup {
   readonly liveBytes: number;
 }
 
-export interface MapPointer {
-  readonly depth: number;
-  /** 0 where the map is empty. */
-  readonly ordinal: number;
-  readonly position: number;
-}
-
 /** The point in the log up to which the map of a root is complete. */
 export interface LogPoint {
   /** 0 before the first group. */
@@ -92,15 +92,6 @@ export interface Lineage {
   readonly droppedCount: number;
   readonly droppedDigest: Uint8Array;
   readonly entries: readonly LineageEntry[];
-}
-
-export interface Snapshot {
-  readonly id: Uint8Array;
-  readonly name: string;
-  readonly timeMs: number;
-  readonly sizeBytes: number;
-  readonly mappedBlocks: number;
-  readonly map: MapPointer;
 }
 
 /** The outer part: all that the holder of the maintenance key sees. */
@@ -288,16 +279,6 @@ function writeGeometry(writer: RecordWriter, geometry: Geometry): void {
     .u64(geometry.chunkBytes);
 }
 
-function writePointer(writer: RecordWriter, map: MapPointer): void {
-  writer.u8(map.depth).u32(map.ordinal).u32(map.position);
-}
-
-function readPointer(reader: RecordReader): MapPointer {
-  const pointer = { depth: reader.u8(), ordinal: reader.u32(), position: reader.u32() };
-  reader.require(pointer.depth >= 1 && pointer.depth <= 6, 'an impossible depth');
-  return pointer;
-}
-
 function writeLineage(writer: RecordWriter, lineage: Lineage): void {
   writer.u32(lineage.droppedCount).fixed(lineage.droppedDigest, 32).u32(lineage.entries.length);
   for (const entry of lineage.entries) writer.fixed(entry.session, 16).u64(entry.firstGeneration);
@@ -314,26 +295,9 @@ function readLineage(reader: RecordReader): Lineage {
   return { droppedCount, droppedDigest, entries };
 }
 
-function writeSnapshot(writer: RecordWriter, snapshot: Snapshot): void {
-  writer
-    .fixed(snapshot.id, 8)
-    .text(snapshot.name)
-    .u64(snapshot.timeMs)
-    .u64(snapshot.sizeBytes)
-    .u64(snapshot.mappedBlocks);
-  writePointer(writer, snapshot.map);
-}
-
 function readSnapshots(reader: RecordReader): Snapshot[] {
   const count = reader.count(SNAPSHOT_MIN_BYTES);
-  return Array.from({ length: count }, () => ({
-    id: reader.fixed(8),
-    name: reader.text(MAX_NAME_BYTES),
-    timeMs: reader.u64(),
-    sizeBytes: reader.u64(),
-    mappedBlocks: reader.u64(),
-    map: readPointer(reader),
-  }));
+  return Array.from({ length: count }, () => readSnapshot(reader));
 }
 
 function skipExtensions(reader: RecordReader): void {

@@ -11,6 +11,7 @@ import {
   parseCommitHeader,
   type CommitEntry,
   type Entry,
+  type Head,
 } from './independent-reader/commits.js';
 import { attempt, sha256 } from './independent-reader/fields.js';
 import {
@@ -54,9 +55,11 @@ interface Change {
 export class IndependentReader {
   /** Commits found behind the root. */
   rolledForward = 0;
+  private size: number;
+  private map: Root['map'];
   private readonly groups = new Map<number, Group>();
-  /** Behind the root's map, the oldest first. */
-  private readonly changes: Change[] = [];
+  /** Behind the map, the oldest first. */
+  private changes: Change[] = [];
   private readonly nodes = new Map<string, Buffer>();
 
   private constructor(
@@ -64,7 +67,10 @@ export class IndependentReader {
     private readonly keys: Keys,
     private readonly found: Map<string, Found>,
     private readonly root: Root,
-  ) {}
+  ) {
+    this.size = root.size;
+    this.map = root.map;
+  }
 
   /** Throws when nothing opens. */
   static async open(
@@ -95,7 +101,7 @@ export class IndependentReader {
   }
 
   get sizeBytes(): number {
-    return this.root.size;
+    return this.size;
   }
 
   /** Checks every final file in chunks/ to its last byte; returns the names of those that are not whole. */
@@ -142,7 +148,7 @@ export class IndependentReader {
   }
 
   private lookupInMap(block: number): Entry | null {
-    const { depth, ordinal, position } = this.root.map;
+    const { depth, ordinal, position } = this.map;
     let entry: Entry = { ordinal, position };
     for (let level = depth - 1; level >= 0; level--) {
       if (entry.ordinal === 0) return null;
@@ -286,7 +292,7 @@ export class IndependentReader {
   private placeSlots(group: Group, walk: Walk, entries: readonly CommitEntry[]): number[] | null {
     const positions: number[] = [];
     for (const { kind, level, count, number } of entries) {
-      if (kind === 2) continue;
+      if (kind === 2 || kind > 4) continue;
       const bytes = kind === 3 ? 4096 : this.root.blockBytes;
       for (let i = 0; i < count; i++) {
         const at = walk.next(bytes);
@@ -301,7 +307,9 @@ export class IndependentReader {
   private apply(group: Group, entries: readonly CommitEntry[], positions: number[]): void {
     const { ordinal } = group;
     let next = 0;
-    for (const { kind, count, number, old } of entries) {
+    for (const { kind, count, number, old, head } of entries) {
+      if (head) this.enterHead(head);
+      if (kind > 4) continue;
       const own = kind === 2 ? [] : positions.slice(next, next + count);
       next += own.length;
       if (kind === 2) this.changes.push({ first: number, count, ordinal, positions: null });
@@ -314,5 +322,13 @@ export class IndependentReader {
       });
       this.changes.push({ first: number, count, ordinal, positions: moved });
     }
+  }
+
+  /** Another map takes the place of all that was before. */
+  private enterHead({ size, map }: Head): void {
+    this.size = size;
+    this.map = map;
+    this.changes = [];
+    this.nodes.clear();
   }
 }

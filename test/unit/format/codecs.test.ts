@@ -14,7 +14,7 @@ import {
   decodeCommitHeader,
   encodeCommitBody,
   encodeCommitHeader,
-  entrySlots,
+  isSlotEntry,
   type CommitEntry,
 } from '../../../src/format/commit.js';
 import {
@@ -53,6 +53,17 @@ const geometry: fc.Arbitrary<Geometry> = fc
   })
   .map(({ data, parity, chunkMiB }) => makeGeometry(data, parity, chunkMiB * MIB, 4 * KIB));
 
+const pointer = fc.record({ depth: fc.integer({ min: 1, max: 6 }), ordinal: u32, position: u32 });
+
+const snapshot = fc.record({
+  id: bytes(8),
+  name: fc.string({ maxLength: 60 }),
+  timeMs: u48,
+  sizeBytes: u48,
+  mappedBlocks: u48,
+  map: pointer,
+});
+
 const entry: fc.Arbitrary<CommitEntry> = fc.oneof(
   fc.record({
     kind: fc.constant('write' as const),
@@ -78,9 +89,15 @@ const entry: fc.Arbitrary<CommitEntry> = fc.oneof(
       old: fc.uint32Array({ minLength: count * 2, maxLength: count * 2 }),
     }),
   ),
+  fc.record({ kind: fc.constant('snapshot' as const), snapshot }),
+  fc.record({ kind: fc.constant('drop' as const), id: bytes(8) }),
+  fc.record({
+    kind: fc.constant('head' as const),
+    sizeBytes: u48,
+    mappedBlocks: u48,
+    map: pointer,
+  }),
 );
-
-const pointer = fc.record({ depth: fc.integer({ min: 1, max: 6 }), ordinal: u32, position: u32 });
 
 const root: fc.Arbitrary<Root> = geometry.chain((shape) =>
   fc.record({
@@ -125,17 +142,7 @@ const root: fc.Arbitrary<Root> = geometry.chain((shape) =>
       droppedDigest: bytes(32),
       entries: fc.array(fc.record({ session: bytes(16), firstGeneration: u48 }), { maxLength: 50 }),
     }),
-    snapshots: fc.array(
-      fc.record({
-        id: bytes(8),
-        name: fc.string({ maxLength: 60 }),
-        timeMs: u48,
-        sizeBytes: u48,
-        mappedBlocks: u48,
-        map: pointer,
-      }),
-      { maxLength: 120 },
-    ),
+    snapshots: fc.array(snapshot, { maxLength: 120 }),
   }),
 );
 
@@ -183,7 +190,7 @@ describe('every record comes back as it was written', () => {
     expect(decodeCommitHeader(encodeCommitHeader(header))).toEqual(header);
     fc.assert(
       fc.property(fc.array(entry, { maxLength: 20 }), (entries) => {
-        const slots = entries.reduce((sum, each) => sum + entrySlots(each), 0);
+        const slots = entries.reduce((sum, each) => sum + (isSlotEntry(each) ? each.count : 0), 0);
         expect(decodeCommitBody(encodeCommitBody(entries), slots)).toEqual(entries);
         expect(() => decodeCommitBody(encodeCommitBody(entries), slots + 1)).toThrow(FormatError);
       }),
