@@ -24,6 +24,8 @@ const STATUS_OF_CODE = {
   'not-a-volume': 1,
   /** The volume, or one of its files, was written by a newer version of the program. */
   'newer-format': 1,
+  /** There is nothing of that name: no such snapshot. */
+  'not-found': 1,
   /** Something is already there that must not be overwritten. */
   exists: 1,
   /** The remote cannot be reached, refuses the login, or fails in the middle. */

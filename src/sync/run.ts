@@ -1,7 +1,7 @@
 /**
  * A sync: brings a remote to the newest closed root of a volume, while the disk is in use.
  *
- *   survey -> refuse what is not ours -> seal -> chunk files -> key files -> look again -> root -> read back
+ *   survey -> refuse what is not ours -> seal, pin -> chunk files -> key files -> look again -> root -> read back
  *
  * The root goes last and alone, after everything that it needs has been seen there. So an interruption
  * at any point leaves the roots there as whole as they were, and running again finishes the job: names
@@ -46,8 +46,11 @@ import {
 /** What a sync needs of an open volume. */
 export interface SyncSource {
   readonly context: StoreContext;
-  /** Seals what has been written so far and returns the newest closed root. */
-  sealNow(): Promise<RootFile>;
+  /**
+   * Seals what has been written so far and returns the newest closed root, which stays, with all that it
+   * names, until `release` is called.
+   */
+  sealAndPin(): Promise<{ root: RootFile; release: () => void }>;
   /** All groups of the present state. */
   groups(): readonly Group[];
 }
@@ -105,7 +108,16 @@ class SyncRun {
     if (roots[0]) this.refuseOthers(before, roots[0]);
     if (this.options.dryRun === true) return this.planOnly(before, roots);
     beginPhase(this.options, 'seal');
-    const work = await this.prepare(before, await this.source.sealNow());
+    const { root, release } = await this.source.sealAndPin();
+    try {
+      return await this.copy(before, root);
+    } finally {
+      release();
+    }
+  }
+
+  private async copy(before: Survey, head: RootFile): Promise<SyncReport> {
+    const work = await this.prepare(before, head);
     await this.copyFiles(work);
     const after = await this.publishRoot(work, before);
     await this.writeDown(work, after);

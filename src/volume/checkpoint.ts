@@ -56,16 +56,18 @@ export class Checkpointer {
     if (due) await this.checkpoint();
   }
 
+  /** The open group, with room for a commit of these pieces and for the checkpoint that will end it. */
+  async writerFor(pieces: Pieces, leaves: number): Promise<GroupWriter> {
+    const { writer } = this.end;
+    if (writer && !this.hasRoom(writer, pieces, leaves)) await this.closeGroup(true);
+    return this.end.writerOrNew();
+  }
+
   /** A checkpoint without a seal. */
   async checkpoint(): Promise<void> {
-    const { map, roots, onNotice } = this.end.parts;
-    const { replacements } = this.end;
-    const nodes = map.takeDirty();
-    await this.appendNodes(await this.end.writerOrNew(), nodes);
-    await this.end.makeDurable();
+    const { roots, onNotice } = this.end.parts;
     // When a group had to be replaced the nodes are changed still, and the next checkpoint is due.
-    if (this.end.replacements !== replacements) return;
-    map.markClean(nodes);
+    if (!(await this.writeNodes())) return;
     const root = roots.make(this.rootParts(false, this.end.point));
     try {
       await roots.publish(root, roots.seal(root));
@@ -73,6 +75,27 @@ export class Checkpointer {
     } catch (error) {
       onNotice(`no new root could be written: ${errorMessage(error)}`);
     }
+  }
+
+  /** Brings the whole map to the log, durable: its pointer names all of it then. */
+  async settleMap(): Promise<void> {
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) if (await this.writeNodes()) return;
+    throw new ChunkvolError(
+      'io',
+      `the disk failed ${MAX_ATTEMPTS} times while the map was written`,
+    );
+  }
+
+  /** False: the group that the nodes were placed in failed, and they are changed still. */
+  private async writeNodes(): Promise<boolean> {
+    const { map } = this.end.parts;
+    const { replacements } = this.end;
+    const nodes = map.takeDirty();
+    if (nodes.length > 0) await this.appendNodes(await this.end.writerOrNew(), nodes);
+    await this.end.makeDurable();
+    if (this.end.replacements !== replacements) return false;
+    map.markClean(nodes);
+    return true;
   }
 
   /**

@@ -20,6 +20,7 @@ import {
   COMMIT_HEADER_PLAIN_BYTES,
   decodeCommitBody,
   decodeCommitHeader,
+  isSlotEntry,
   nodeSlotKind,
   SLOT_KIND,
   type CommitEntry,
@@ -147,7 +148,7 @@ export class CommitReader {
     let at = after;
     let done = 0;
     for (const entry of entries) {
-      if (entry.kind === 'hole') continue;
+      if (!isSlotEntry(entry)) continue;
       const kind = entry.kind === 'node' ? nodeSlotKind(entry.level) : SLOT_KIND.block;
       const plainBytes = entry.kind === 'node' ? NODE_BYTES : this.blockBytes;
       const slotBytes = plainBytes + SLOT_OVERHEAD_BYTES;

@@ -30,7 +30,7 @@ export async function createVolume(
   folder: string,
   options: CreateOptions,
 ): Promise<void> {
-  checkSize(options);
+  checkSize(options.sizeBytes, options.blockBytes);
   const { files, random } = environment;
   if ((await files.list(folder)).length > 0) {
     throw new ChunkvolError(
@@ -53,12 +53,16 @@ export async function createVolume(
   await files.syncFolder(folder);
 }
 
-function checkSize({ sizeBytes, blockBytes }: CreateOptions): void {
-  if (sizeBytes < blockBytes || sizeBytes > MAX_SIZE_BYTES) {
-    throw new ChunkvolError('usage', '--size must be at least one block and at most 1P');
+/** Throws 'usage' for a size that no disk can have. */
+export function checkSize(sizeBytes: number, blockBytes: number): void {
+  if (!(sizeBytes >= blockBytes && sizeBytes <= MAX_SIZE_BYTES)) {
+    throw new ChunkvolError('usage', 'the size must be at least one block and at most 1P');
   }
   if (sizeBytes % blockBytes !== 0) {
-    throw new ChunkvolError('usage', `--size must be a multiple of the block size, ${blockBytes}`);
+    throw new ChunkvolError(
+      'usage',
+      `the size must be a multiple of the block size, ${blockBytes}`,
+    );
   }
 }
 

@@ -1,9 +1,15 @@
-/** The groups of a volume by ordinal, and how much of each is alive. */
+/**
+ * The groups of a volume by ordinal, and how much of each is alive. A retired group is one that nothing
+ * in the present state needs; older roots may, and so may readers that have found an address in it.
+ */
 import { ChunkvolError } from '../base/errors.js';
 import type { Group } from '../store/group.js';
+import type { Account } from './block-map.js';
+import type { Heads } from './heads.js';
 
 export class GroupTable {
   private readonly groups = new Map<number, Group>();
+  private readonly retiredGroups = new Map<number, Group>();
 
   get size(): number {
     return this.groups.size;
@@ -23,7 +29,7 @@ export class GroupTable {
 
   /** The group that a map entry names. */
   get(ordinal: number): Group {
-    const group = this.groups.get(ordinal);
+    const group = this.groups.get(ordinal) ?? this.retiredGroups.get(ordinal);
     if (!group) {
       throw new ChunkvolError('damaged', `the map names group ${ordinal}, which does not exist`);
     }
@@ -32,7 +38,23 @@ export class GroupTable {
 
   /** In order of ordinals. */
   all(): Group[] {
-    return [...this.groups.values()].sort((a, b) => a.ordinal - b.ordinal);
+    return inOrder(this.groups);
+  }
+
+  /** The present state needs the group no more, for good. */
+  retire(group: Group): void {
+    this.groups.delete(group.ordinal);
+    this.retiredGroups.set(group.ordinal, group);
+  }
+
+  /** In order of ordinals. */
+  retired(): Group[] {
+    return inOrder(this.retiredGroups);
+  }
+
+  /** The files of a retired group are gone, or about to be. */
+  forget(ordinal: number): void {
+    this.retiredGroups.delete(ordinal);
   }
 
   /** A slot of `bytes` in the group became alive, or, with negative bytes, dead. */
@@ -40,4 +62,15 @@ export class GroupTable {
     const group = this.groups.get(ordinal);
     if (group) group.liveBytes = Math.max(0, group.liveBytes + bytes);
   }
+}
+
+function inOrder(groups: ReadonlyMap<number, Group>): Group[] {
+  return [...groups.values()].sort((a, b) => a.ordinal - b.ordinal);
+}
+
+/** Keeps the groups' live bytes up to date with what the disk's own map refers to. */
+export function liveAccount(groups: GroupTable, heads: Heads): Account {
+  return (ordinal, position, bytes) => {
+    if (bytes > 0 || !heads.mayHold(ordinal, position)) groups.account(ordinal, bytes);
+  };
 }

@@ -28,8 +28,21 @@ export const MAX_DIRTY_NODES = 8192;
 /** Map nodes kept in memory, changed ones included. */
 export const MAX_CACHED_NODES = 24_576;
 
+/** Map nodes kept in memory for each snapshot that is being read. */
+export const MAX_SNAPSHOT_NODES = 1024;
+
+/** Snapshots that a volume can have: each makes roots, and walks of the maps, longer. */
+export const MAX_SNAPSHOTS = 4096;
+
 /** Map nodes of one commit of a checkpoint. */
 export const MAX_NODES_PER_COMMIT = 256;
+
+/** Live slots that one round of a collection moves: what a walk of the maps remembers. */
+export const MAX_GATHERED_SLOTS: number = 256 * 1024;
+
+/** What one commit of a collection moves. */
+export const MAX_MOVED_BYTES: number = 4 * MIB;
+export const MAX_MOVED_SLOTS = 1024;
 
 /** Closed roots kept beside those that are spaced over a day. */
 export const KEPT_CLOSED_ROOTS = 8;
@@ -51,3 +64,28 @@ export const FREE_SPACE_AGE_MS = 200;
 
 /** Requests are worked off in pieces of at most this, so that buffers stay bounded. */
 export const MAX_PIECE_BYTES: number = 2 * MIB;
+
+/** Dead bytes for each live one in the log, beyond which a collection is due. */
+export const GARBAGE_SHARE = 0.25;
+
+/** The same for a collection by hand, and the most that a group keeps in a thorough one. */
+export const GARBAGE_SHARE_BY_HAND = 0.04;
+export const GARBAGE_SHARE_THOROUGH = 0.01;
+
+/** Garbage beyond its share that is borne with in small volumes; less for small groups. */
+export const MIN_GARBAGE_BYTES: number = 64 * MIB;
+
+/** Files that nothing needs any more may stay until they are this share of what is stored. */
+export const RETIRED_SHARE = 0.1;
+
+/** Short groups of about one size that are merged when there are so many. */
+export const MAX_SHORT_GROUPS = 16;
+
+/** A collection in the background looks for work this often. */
+export const COLLECT_INTERVAL_MS = 1000;
+
+/** The share of its time that it works, unless garbage is far beyond its share. */
+export const COLLECT_TIME_SHARE = 0.5;
+
+/** Bytes that may be written for each step of a collection that is far behind. */
+export const BEHIND_ALLOWANCE_BYTES: number = 4 * MIB;

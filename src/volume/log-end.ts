@@ -3,11 +3,15 @@
  *
  * Every method that changes anything is called under the write path's lock, but for `sync`. Invariants:
  * - A new group is created only when everything before it is durable: its header proves that.
- * - A batch stays retained, its plaintext in the staging buffer, until an fdatasync covers it.
+ * - A batch stays retained, its plaintext in the staging buffer, until an fdatasync covers it; so do
+ *   entries that change the disk as a whole, which name only maps that are durable already.
  * - After a failed write or fdatasync nothing is tried again on that group. It is cut at the last
- *   durable commit, and every retained batch is encrypted anew into a new group that continues there.
+ *   durable commit, and all that is retained is encrypted anew into a new group that continues there.
+ * - Blocks that a collector moves are not retained: a move takes effect when it is durable, and until
+ *   then the block is where it was.
  */
 import { ChunkvolError, errorMessage, isChunkvolError } from '../base/errors.js';
+import type { StateEntry } from '../format/commit.js';
 import type { LogPoint } from '../format/root.js';
 import { createGroup, disposeGroup } from '../store/birth.js';
 import type { StoreContext } from '../store/context.js';
@@ -16,6 +20,7 @@ import { groupLabel } from '../store/group.js';
 import type { BlockMap } from './block-map.js';
 import type { CutGroups } from './cut-groups.js';
 import type { GroupTable } from './group-table.js';
+import type { Heads } from './heads.js';
 import type { Log } from './log.js';
 import type { Roots, VolumeCounters } from './roots.js';
 import type { Space } from './space.js';
@@ -25,6 +30,7 @@ export interface LogEndParts {
   readonly context: StoreContext;
   readonly staging: Staging;
   readonly map: BlockMap;
+  readonly heads: Heads;
   readonly groups: GroupTable;
   readonly log: Log;
   readonly roots: Roots;
@@ -34,10 +40,10 @@ export interface LogEndParts {
   readonly onNotice: (line: string) => void;
 }
 
-/** A batch in the log, from its commit on. */
+/** Work in the log, from its commit on: a batch, or what changes the disk as a whole. */
 export interface Committed {
-  readonly batch: Batch;
-  /** Changes when the batch has to be written anew. */
+  readonly work: Batch | readonly StateEntry[];
+  /** Changes when it has to be written anew. */
   sequence: number;
   durable: boolean;
 }
@@ -93,7 +99,9 @@ export class LogEnd {
 
   get retainedBytes(): number {
     const { blockBytes } = this.parts.staging;
-    return this.retained.reduce((sum, { batch }) => sum + batch.slots.length * blockBytes, 0);
+    return this.retained.reduce((sum, { work }) => {
+      return sum + (isBatch(work) ? work.slots.length * blockBytes : 0);
+    }, 0);
   }
 
   throwFailure(): void {
@@ -127,11 +135,15 @@ export class LogEnd {
     this.open = null;
   }
 
-  /** Appends a batch whose part of the map is prepared, points the map to it, and starts the write. */
-  append(writer: GroupWriter, batch: Batch): void {
+  /**
+   * Appends a batch whose part of the map is prepared, or state entries, gives them effect, and starts the
+   * write.
+   */
+  append(writer: GroupWriter, work: Committed['work']): void {
     const sequence = this.point.sequence;
-    this.apply(writer, batch);
-    this.retained.push({ batch, sequence, durable: false });
+    this.layOut(writer, work);
+    if (!isBatch(work)) this.parts.heads.apply(work, this.parts.map);
+    this.retained.push({ work, sequence, durable: false });
     // What fails here is met again by whoever makes the batch durable.
     writer.write().catch(() => undefined);
   }
@@ -182,15 +194,21 @@ export class LogEnd {
     this.open = null;
   }
 
-  private apply(writer: GroupWriter, batch: Batch): void {
-    const { log, map, staging } = this.parts;
+  /** Batches point the map to their slots; what changes the disk as a whole stays in effect as it is. */
+  private layOut(writer: GroupWriter, work: Committed['work']): void {
     const before = writer.address;
+    if (isBatch(work)) this.applyBatch(writer, work);
+    else this.parts.log.appendState(writer, work);
+    this.noteLogged(writer.address - before);
+  }
+
+  private applyBatch(writer: GroupWriter, batch: Batch): void {
+    const { log, map, staging } = this.parts;
     const positions = log.appendBatch(writer, batch, staging.arena);
     for (const hole of batch.holes) map.clear(hole);
     for (let i = 0; i < positions.length; i++) {
       map.set(batch.blocks[i]!, writer.group.ordinal, positions[i]!);
     }
-    this.noteLogged(writer.address - before);
   }
 
   private advance(point: LogPoint): void {
@@ -200,7 +218,7 @@ export class LogEnd {
     while (this.retained.length > 0 && this.retained[0]!.sequence < point.sequence) {
       const entry = this.retained.shift()!;
       entry.durable = true;
-      this.parts.staging.release(entry.batch);
+      if (isBatch(entry.work)) this.parts.staging.release(entry.work);
     }
   }
 
@@ -271,11 +289,13 @@ export class LogEnd {
     log.reset(this.durablePoint);
     const writer = await this.writerOrNew();
     try {
-      for (const { batch } of this.retained) await map.prepare(batch.blocks, batch.holes);
+      for (const { work } of this.retained) {
+        if (isBatch(work)) await map.prepare(work.blocks, work.holes);
+      }
       // All at once: no reader may see a state between two batches.
       for (const entry of this.retained) {
         entry.sequence = log.point.sequence;
-        this.apply(writer, entry.batch);
+        this.layOut(writer, entry.work);
       }
     } finally {
       map.settle();
@@ -285,4 +305,8 @@ export class LogEnd {
     await writer.sync();
     this.advance(point);
   }
+}
+
+function isBatch(work: Committed['work']): work is Batch {
+  return 'slots' in work;
 }

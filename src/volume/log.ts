@@ -16,6 +16,7 @@ import {
   ROOT_PIECE_BYTES,
   SLOT_KIND,
   type CommitEntry,
+  type StateEntry,
 } from '../format/commit.js';
 import { encodeMapNode, NODE_BYTES } from '../format/map-node.js';
 import { sha256, type LogPoint } from '../format/root.js';
@@ -28,6 +29,16 @@ export const COMMIT_HEADER_BYTES: number = COMMIT_HEADER_PLAIN_BYTES + SLOT_OVER
 
 /** Sizes of the pieces of a commit, in order: what GroupWriter.endAfter takes. */
 export type Pieces = { readonly bytes: number; readonly count: number }[];
+
+/** Blocks on their way from one place in the log to another, in ascending order of their numbers. */
+export interface Moves {
+  readonly blocks: Float64Array;
+  /** Ordinal and position of each, in turn. */
+  readonly old: Uint32Array;
+  /** Where the plaintext of each stands in `plain`, in blocks. */
+  readonly slots: Uint32Array;
+  readonly plain: Uint8Array;
+}
 
 /** The most slots that stand in one stripe unit, and so in one call of the engine. */
 const MAX_RUN = 1024;
@@ -82,20 +93,53 @@ export class Log {
 
   /** Lays a batch out; returns the position of each block's slot. */
   appendBatch(writer: GroupWriter, batch: Batch, arena: Uint8Array): Uint32Array {
-    const count = batch.blocks.length;
-    const salt = this.begin(writer, batchEntries(batch), count, 0);
+    const salt = this.begin(writer, batchEntries(batch), batch.blocks.length, 0);
+    const positions = this.appendBlocks(writer, batch, arena, salt);
+    this.finish(writer);
+    return positions;
+  }
+
+  private appendBlocks(
+    writer: GroupWriter,
+    { blocks, slots }: Pick<Batch, 'blocks' | 'slots'>,
+    arena: Uint8Array,
+    salt: Uint8Array,
+  ): Uint32Array {
+    const count = blocks.length;
     const positions = new Uint32Array(count);
     for (let done = 0; done < count;) {
       const run = this.allocate(writer, this.blockBytes, count - done);
       const { plainAt, numbers } = this.batch;
       for (let i = 0; i < run.count; i++) {
-        plainAt[i] = batch.slots[done + i]! * this.blockBytes;
-        numbers[i] = batch.blocks[done + i]!;
+        plainAt[i] = slots[done + i]! * this.blockBytes;
+        numbers[i] = blocks[done + i]!;
         positions[done + i] = this.batch.positions[i]!;
       }
       this.seal(writer.group.keys.slot, arena, SLOT_KIND.block, salt);
       done += run.count;
     }
+    return positions;
+  }
+
+  statePieces(entries: readonly StateEntry[]): Pieces {
+    return pieces(encodeCommitBody(entries).length, 0, 0, 0);
+  }
+
+  /** Lays out what changes the disk as a whole; the maps that it names must be durable. */
+  appendState(writer: GroupWriter, entries: readonly StateEntry[]): void {
+    this.begin(writer, entries, 0, 0);
+    this.finish(writer);
+  }
+
+  movePieces(moves: Moves): Pieces {
+    const bodyBytes = encodeCommitBody(moveEntries(moves)).length;
+    return pieces(bodyBytes, moves.blocks.length, this.blockBytes, 0);
+  }
+
+  /** Lays moved blocks out; returns the new position of each. */
+  appendMoves(writer: GroupWriter, moves: Moves): Uint32Array {
+    const salt = this.begin(writer, moveEntries(moves), moves.blocks.length, 0);
+    const positions = this.appendBlocks(writer, moves, moves.plain, salt);
     this.finish(writer);
     return positions;
   }
@@ -239,6 +283,16 @@ function batchEntries(batch: Batch): CommitEntry[] {
     count: end - start,
   }));
   forEachRun(batch.blocks, (number, count) => entries.push({ kind: 'write', number, count }));
+  return entries;
+}
+
+function moveEntries({ blocks, old }: Moves): CommitEntry[] {
+  const entries: CommitEntry[] = [];
+  let at = 0;
+  forEachRun(blocks, (number, count) => {
+    entries.push({ kind: 'move', number, count, old: old.subarray(at * 2, (at + count) * 2) });
+    at += count;
+  });
   return entries;
 }
 

@@ -20,16 +20,23 @@ import type { UnlockedVolume } from '../store/key-files.js';
 import { OpenFiles } from '../store/open-files.js';
 import { SlotReader } from '../store/slot-reader.js';
 import { Checkpointer } from './checkpoint.js';
+import { Collector } from './collector.js';
 import { CutGroups } from './cut-groups.js';
 import { folderIdentity, writeIdentity } from './identity.js';
 import { STAGING_BYTES } from './limits.js';
 import { Log } from './log.js';
 import { LogEnd } from './log-end.js';
+import { Measures } from './measures.js';
+import { makeNodeReader } from './node-reader.js';
+import { ReadEpochs } from './read-epochs.js';
 import { recover, type Recovered } from './recovery.js';
+import { Retention } from './retention.js';
 import { Roots } from './roots.js';
+import { SnapshotDevices } from './snapshot-devices.js';
+import { Snapshots } from './snapshots.js';
 import { Space } from './space.js';
 import { Staging } from './staging.js';
-import { Volume } from './volume.js';
+import { Volume, type VolumeParts } from './volume.js';
 import { WritePath } from './write-path.js';
 
 export interface OpenOptions {
@@ -152,9 +159,9 @@ function assemble(
   readOnly: boolean,
   onNotice: (line: string) => void,
 ): { volume: Volume; cutGroups: CutGroups } {
-  const { base, groups, map } = recovered;
+  const { base, groups, map, heads } = recovered;
   const facts = { ...base, keyCounter: Math.max(unlocked.keyFile.counter, base.keyCounter) };
-  const roots = new Roots(context, facts, recovered.roots, base);
+  const roots = new Roots(context, facts, heads, recovered.roots, base);
   const staging = new Staging(base.blockBytes, readOnly ? base.blockBytes : STAGING_BYTES);
   const cutGroups = new CutGroups(context, slots.openFiles, onNotice);
   const counters = { writtenBytes: base.writtenBytes, loggedBytes: base.loggedBytes };
@@ -164,12 +171,46 @@ function assemble(
   });
   const space = new Space(context, base.geometry);
   const end = new LogEnd(
-    { context, staging, map, groups, log, roots, space, cutGroups, counters, onNotice },
+    { context, staging, map, heads, groups, log, roots, space, cutGroups, counters, onNotice },
     recovered.nextOrdinal,
   );
   const checkpointer = new Checkpointer(end, slots.openFiles);
   for (const { group, point } of recovered.cut) cutGroups.add(group, point);
   if (!readOnly) cutGroups.sealInBackground();
   const writePath = new WritePath(end, checkpointer);
-  return { volume: new Volume({ context, slots, end, writePath, readOnly }), cutGroups };
+  const upper = assembleUpper(context, slots, end, checkpointer, writePath, onNotice);
+  if (!readOnly) {
+    writePath.throttle = (bytes) => upper.collector.admit(bytes);
+    upper.collector.start();
+  }
+  return { volume: new Volume({ context, slots, end, writePath, ...upper, readOnly }), cutGroups };
+}
+
+/** What stands on the write path: snapshots, and the care for what is dead. */
+function assembleUpper(
+  context: StoreContext,
+  slots: SlotReader,
+  end: LogEnd,
+  checkpointer: Checkpointer,
+  writePath: WritePath,
+  onNotice: (line: string) => void,
+): Pick<VolumeParts, 'epochs' | 'snapshots' | 'devices' | 'measures' | 'retention' | 'collector'> {
+  const { groups, roots } = end.parts;
+  const readNode = makeNodeReader(slots, groups);
+  const epochs = new ReadEpochs();
+  const snapshots = new Snapshots(end, checkpointer, writePath);
+  const devices = new SnapshotDevices(roots.facts.blockBytes, groups, slots, readNode, epochs);
+  const measures = new Measures(end, checkpointer, writePath, snapshots, readNode, epochs);
+  const retention = new Retention(context, groups, roots, slots.openFiles, epochs, onNotice);
+  const collector = new Collector({
+    end,
+    checkpointer,
+    writePath,
+    slots,
+    readNode,
+    snapshots,
+    devices,
+    retention,
+  });
+  return { epochs, snapshots, devices, measures, retention, collector };
 }

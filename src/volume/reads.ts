@@ -3,6 +3,7 @@
  * are one read of the file and one call of the crypto engine.
  */
 import { settleAll } from '../base/async.js';
+import { alignDown, alignUp } from '../base/bytes.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { piecesInUnit } from '../erasure/stripe.js';
 import { SLOT_KIND } from '../format/commit.js';
@@ -10,6 +11,7 @@ import { NODE_FANOUT } from '../format/map-node.js';
 import type { SlotReader } from '../store/slot-reader.js';
 import { entryOf, type BlockMap, type CachedNode } from './block-map.js';
 import type { GroupTable } from './group-table.js';
+import { MAX_PIECE_BYTES } from './limits.js';
 import type { Staging } from './staging.js';
 
 interface Placed {
@@ -27,6 +29,26 @@ export class Reads {
     private readonly slots: SlotReader,
   ) {
     this.slotWords = (staging.blockBytes + SLOT_OVERHEAD_BYTES) / 8;
+  }
+
+  /** Fills all of `into` from byte `offset` of the disk, in pieces of bounded size. */
+  async bytes(offset: number, into: Uint8Array): Promise<void> {
+    for (let done = 0; done < into.length; done += MAX_PIECE_BYTES) {
+      await this.piece(offset + done, into.subarray(done, done + MAX_PIECE_BYTES));
+    }
+  }
+
+  private async piece(offset: number, into: Uint8Array): Promise<void> {
+    const { blockBytes } = this.staging;
+    const from = alignDown(offset, blockBytes);
+    const to = alignUp(offset + into.length, blockBytes);
+    if (from === offset && to === offset + into.length) {
+      await this.blocks(from / blockBytes, into);
+      return;
+    }
+    const whole = new Uint8Array(to - from);
+    await this.blocks(from / blockBytes, whole);
+    into.set(whole.subarray(offset - from, offset - from + into.length));
   }
 
   /** Fills `into`, whose length is a multiple of the block size, with the blocks from `first` on. */

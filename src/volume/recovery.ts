@@ -16,6 +16,7 @@ import { equalBytes, toHex } from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
 import { memberBytes } from '../erasure/stripe.js';
 import { sha256, type LogPoint, type Root, type RootGroup } from '../format/root.js';
+import { isSlotEntry, type SlotEntry } from '../format/commit.js';
 import { readCatalog, type Catalog, type FoundGroup } from '../store/catalog.js';
 import { chunkFolder, rootFolder, type StoreContext } from '../store/context.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
@@ -35,7 +36,8 @@ import { plausibleSize } from '../store/seal.js';
 import type { SlotReader } from '../store/slot-reader.js';
 import { BlockMap } from './block-map.js';
 import { CommitReader, type ReadCommit } from './commit-reader.js';
-import { GroupTable } from './group-table.js';
+import { GroupTable, liveAccount } from './group-table.js';
+import { Heads } from './heads.js';
 import { makeNodeReader } from './node-reader.js';
 import { rootsFromReplicas } from './replicas.js';
 
@@ -52,6 +54,7 @@ export interface Recovered {
   readonly roots: RootFile[];
   readonly groups: GroupTable;
   readonly map: BlockMap;
+  readonly heads: Heads;
   /** The log's end. */
   readonly end: LogPoint;
   readonly nextOrdinal: number;
@@ -135,6 +138,7 @@ class Recovery {
       roots: this.roots,
       groups,
       map: forward.map,
+      heads: forward.heads,
       end: forward.point,
       nextOrdinal: forward.nextOrdinal,
       cut,
@@ -191,6 +195,7 @@ class Recovery {
 /** Follows the log from the tail of a root to its end. */
 class RollForward {
   readonly map: BlockMap;
+  readonly heads: Heads;
   readonly empty: Group[] = [];
   /** Groups behind lost commits. */
   private readonly unreached: FoundGroup[] = [];
@@ -206,7 +211,7 @@ class RollForward {
     private readonly context: StoreContext,
     slots: SlotReader,
     private readonly options: RecoveryOptions,
-    root: Root,
+    private readonly root: Root,
     private readonly groups: GroupTable,
     private readonly catalog: Catalog,
     /** The highest sequence number that anything says was durable. */
@@ -216,14 +221,13 @@ class RollForward {
     this.nextOrdinal = root.nextOrdinal;
     this.durableUpTo = Math.max(durableUpTo, root.tail.durableUpTo, root.tail.sequence - 1);
     this.reader = new CommitReader(context, slots, root.blockBytes);
+    this.heads = new Heads(root.sizeBytes, root.snapshots);
     this.map = new BlockMap(
       root.map,
       root.mappedBlocks,
       root.blockBytes + SLOT_OVERHEAD_BYTES,
       makeNodeReader(slots, groups),
-      (ordinal, bytes) => {
-        groups.account(ordinal, bytes);
-      },
+      liveAccount(groups, this.heads),
     );
   }
 
@@ -249,6 +253,7 @@ class RollForward {
     this.checkDurable();
     this.checkHeaders();
     this.dropEmptyTail();
+    this.noteRetired();
     await this.collectEmpty();
   }
 
@@ -274,20 +279,15 @@ class RollForward {
   private async apply(group: Group, commit: ReadCommit): Promise<void> {
     let slot = 0;
     for (const entry of commit.entries) {
-      if (entry.kind === 'node') {
+      if (isSlotEntry(entry)) {
+        await this.applySlots(group, entry, commit.positions.subarray(slot, slot + entry.count));
         slot += entry.count;
       } else if (entry.kind === 'hole') {
         const range = { start: entry.number, end: entry.number + entry.count };
         await this.map.prepare(new Float64Array(0), [range]);
         this.map.clear(range);
       } else {
-        const blocks = Float64Array.from({ length: entry.count }, (_, i) => entry.number + i);
-        await this.map.prepare(blocks, []);
-        for (let i = 0; i < entry.count; i++) {
-          const stays = entry.kind === 'move' && !this.isAt(blocks[i]!, entry.old, i);
-          if (!stays) this.map.set(blocks[i]!, group.ordinal, commit.positions[slot + i]!);
-        }
-        slot += entry.count;
+        this.heads.apply([entry], this.map);
       }
       this.map.settle();
     }
@@ -295,10 +295,19 @@ class RollForward {
     this.durableUpTo = Math.max(this.durableUpTo, commit.header.durableUpTo);
   }
 
-  /** Whether the map still names the old address of the i-th block of a move. */
-  private isAt(block: number, old: Uint32Array, index: number): boolean {
-    const entry = this.map.peek(block);
-    return entry?.ordinal === old[index * 2] && entry?.position === old[index * 2 + 1];
+  private async applySlots(group: Group, entry: SlotEntry, positions: Uint32Array): Promise<void> {
+    if (entry.kind === 'node') return;
+    const blocks = Float64Array.from({ length: entry.count }, (_, i) => entry.number + i);
+    await this.map.prepare(blocks, []);
+    for (let i = 0; i < entry.count; i++) {
+      const position = positions[i]!;
+      if (entry.kind === 'write') {
+        this.map.set(blocks[i]!, group.ordinal, position);
+      } else {
+        const { old } = entry;
+        this.map.move(blocks[i]!, old[i * 2]!, old[i * 2 + 1]!, group.ordinal, position);
+      }
+    }
   }
 
   /**
@@ -417,6 +426,21 @@ class RollForward {
   private noteOrdinals(): void {
     for (const { header } of this.catalog.groups.values()) {
       this.nextOrdinal = Math.max(this.nextOrdinal, header.ordinal + 1);
+    }
+  }
+
+  /**
+   * Sealed groups of our own past that the present state does not name: whoever wrote last had retired
+   * them, and not deleted their files yet.
+   */
+  private noteRetired(): void {
+    const sessions = new Set(this.root.lineage.entries.map(({ session }) => toHex(session)));
+    for (const found of this.catalog.groups.values()) {
+      const { header, manifest } = found;
+      const isPast = manifest !== null && header.ordinal < this.point.ordinal;
+      if (!isPast || this.holds(found) || this.unreached.includes(found)) continue;
+      if (this.groups.find(header.ordinal) || !sessions.has(toHex(header.session))) continue;
+      this.groups.retire(sealedGroup(this.context, found));
     }
   }
 

@@ -2,21 +2,16 @@
  * The roots of a running volume: making the next one from the present state, publishing it, and
  * removing those that nobody needs any more.
  *
- * Kept: the newest closed ones, one for each hour of the last day, and the newest of all.
+ * Kept: the newest closed ones, one for each hour of the last day, and the newest of all; of these only
+ * the newest ones and those in use where space is short (retention.ts).
  */
 import { toHex } from '../base/bytes.js';
-import {
-  sha256,
-  type Lineage,
-  type LogPoint,
-  type MapPointer,
-  type Root,
-  type RootGroup,
-  type Snapshot,
-} from '../format/root.js';
+import { sha256, type Lineage, type LogPoint, type Root, type RootGroup } from '../format/root.js';
 import type { Geometry } from '../base/geometry.js';
+import type { MapPointer } from '../format/snapshot.js';
 import { rootFolder, type StoreContext } from '../store/context.js';
 import { publishRoot, sealedRootBytes, sealRoot, type RootFile } from '../store/root-files.js';
+import type { Heads } from './heads.js';
 import { KEPT_CLOSED_ROOTS, KEPT_ROOT_HOURS, MAX_LINEAGE_ENTRIES } from './limits.js';
 
 const HOUR_MS = 3_600_000;
@@ -24,12 +19,10 @@ const HOUR_MS = 3_600_000;
 /** What a root says beside map, log and groups. */
 export interface VolumeFacts {
   readonly name: string;
-  readonly sizeBytes: number;
   readonly blockBytes: number;
   readonly geometry: Geometry;
   readonly createdMs: number;
   readonly keyCounter: number;
-  readonly snapshots: readonly Snapshot[];
 }
 
 export interface VolumeCounters {
@@ -53,10 +46,13 @@ export class Roots {
   private lineage: Lineage;
   private generation: number;
   private readonly baseGeneration: number;
+  /** Names of roots in use, and how often. */
+  private readonly pins = new Map<string, number>();
 
   constructor(
     private readonly context: StoreContext,
     readonly facts: VolumeFacts,
+    private readonly heads: Heads,
     /** Every root in the folder, the newest first. */
     private known: RootFile[],
     /** The root that the present state grew from. */
@@ -70,6 +66,44 @@ export class Roots {
 
   get newestGeneration(): number {
     return this.generation;
+  }
+
+  /** The newest first. */
+  get all(): readonly RootFile[] {
+    return this.known;
+  }
+
+  /** Those that stay whatever happens: the newest, the newest two closed ones, and those in use. */
+  lasting(): RootFile[] {
+    const closed = this.known.filter(({ root }) => root.closed).slice(0, 2);
+    const pinned = this.known.filter(({ name }) => this.pins.has(name));
+    return [...this.known.slice(0, 1), ...closed, ...pinned];
+  }
+
+  /** The root, and all that it names, stays until the returned function is called. */
+  pin({ name }: RootFile): () => void {
+    this.pins.set(name, (this.pins.get(name) ?? 0) + 1);
+    let pinned = true;
+    return () => {
+      if (!pinned) return;
+      pinned = false;
+      const left = this.pins.get(name)! - 1;
+      if (left > 0) this.pins.set(name, left);
+      else this.pins.delete(name);
+    };
+  }
+
+  /** Deletes a root, durably. False when that fails: it stays known. */
+  async remove(file: RootFile): Promise<boolean> {
+    const folder = rootFolder(this.context);
+    try {
+      await this.context.files.remove(`${folder}/${file.name}`);
+      await this.context.files.syncFolder(folder);
+    } catch {
+      return false;
+    }
+    this.known = this.known.filter((other) => other !== file);
+    return true;
   }
 
   /** The newest closed root that has been published; null when there is none. */
@@ -92,7 +126,7 @@ export class Roots {
   /** An upper bound, cheap to have, of what a root of `groupCount` groups measures. */
   bound(groupCount: number): number {
     const entries = this.lineage.entries.length + 1;
-    return 1024 + groupCount * 96 + entries * 24 + this.facts.snapshots.length * 320;
+    return 1024 + groupCount * 96 + entries * 24 + this.heads.snapshots.length * 320;
   }
 
   /** What the file of a root made of these parts will measure. */
@@ -116,6 +150,8 @@ export class Roots {
   private compose(parts: RootParts): Root {
     return {
       ...this.facts,
+      sizeBytes: this.heads.sizeBytes,
+      snapshots: this.heads.snapshots,
       ...parts.counters,
       closed: parts.closed,
       volumeId: this.context.volumeId,
@@ -143,17 +179,10 @@ export class Roots {
     return foldLineage({ ...this.lineage, entries: [...entries, entry] });
   }
 
+  /** One that cannot be removed now is found again when the next root is published. */
   private async prune(): Promise<void> {
-    const keep = new Set(rootsToKeep(this.known, this.context.clock.now()));
-    for (const file of this.known.filter((each) => !keep.has(each))) {
-      // One that cannot be removed now is found again when the next root is published.
-      const path = `${rootFolder(this.context)}/${file.name}`;
-      const removed = await this.context.files.remove(path).then(
-        () => true,
-        () => false,
-      );
-      if (removed) this.known = this.known.filter((other) => other !== file);
-    }
+    const keep = new Set([...rootsToKeep(this.known, this.context.clock.now()), ...this.lasting()]);
+    for (const file of this.known.filter((each) => !keep.has(each))) await this.remove(file);
   }
 }
 

@@ -5,6 +5,7 @@ import { rowBytes } from '../erasure/stripe.js';
 import type { Group } from '../store/group.js';
 import { plausibleSize } from '../store/seal.js';
 import type { HealCounters } from '../store/slot-reader.js';
+import type { SnapshotInfo } from './snapshots.js';
 import type { VolumeParts } from './volume.js';
 
 /** Nodes of dropped subtrees that are counted for one status. */
@@ -41,6 +42,10 @@ export interface VolumeStatus {
   /** Bytes of the log in use, dead ones included, and how many of them are dead. */
   readonly storedBytes: number;
   readonly garbageBytes: number;
+  /** Live because of snapshots alone, when that was last counted; null when it never was. */
+  readonly snapshotBytes: number | null;
+  /** In files that nothing in the present state needs, and that are not deleted yet. */
+  readonly retiredBytes: number;
   readonly parityBytes: number;
   /** What the chunk files take in the folder. */
   readonly fileBytes: number;
@@ -51,6 +56,8 @@ export interface VolumeStatus {
   readonly writtenBytes: number;
   readonly loggedBytes: number;
   readonly groups: readonly GroupStatus[];
+  /** The oldest first. */
+  readonly snapshots: readonly SnapshotInfo[];
   readonly healed: HealCounters;
   readonly engine: string;
   readonly readOnly: boolean;
@@ -58,7 +65,7 @@ export interface VolumeStatus {
 
 export async function volumeStatus(parts: VolumeParts): Promise<VolumeStatus> {
   const { context, slots, end } = parts;
-  const { map, groups: table, roots, staging, counters } = end.parts;
+  const { map, heads, groups: table, roots, staging, counters } = end.parts;
   await map.settleDropped(MAX_COUNTED_NODES);
   const all = table.all();
   const groups = await Promise.all(all.map((group) => groupStatus(parts, group)));
@@ -69,7 +76,7 @@ export async function volumeStatus(parts: VolumeParts): Promise<VolumeStatus> {
   return {
     name: roots.facts.name,
     volumeId: toHex(context.volumeId),
-    sizeBytes: roots.facts.sizeBytes,
+    sizeBytes: heads.sizeBytes,
     blockBytes: staging.blockBytes,
     geometry: roots.facts.geometry,
     generation: roots.newestGeneration,
@@ -78,12 +85,15 @@ export async function volumeStatus(parts: VolumeParts): Promise<VolumeStatus> {
     mappedBytes: map.mappedBlocks * staging.blockBytes,
     storedBytes,
     garbageBytes: Math.max(0, storedBytes - liveBytes),
+    snapshotBytes: parts.collector.snapshotBytes,
+    retiredBytes: Math.round(parts.retention.retiredBytes),
     parityBytes: Math.round(sum(all.map(parityOf))),
     fileBytes: sum(groups.map((group) => group.fileBytes)),
     stagedBytes: staging.stagedBytes,
     unprotectedBytes: sum(all.map(unprotected)),
     ...counters,
     groups,
+    snapshots: parts.snapshots.list(),
     healed: { ...slots.counters },
     engine: context.engine.name,
     readOnly: parts.readOnly,

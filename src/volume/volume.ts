@@ -10,10 +10,17 @@ import type { Group } from '../store/group.js';
 import type { RootFile } from '../store/root-files.js';
 import type { SlotReader } from '../store/slot-reader.js';
 import { BlockLocks } from './block-locks.js';
+import type { CollectOptions, Collector, CollectReport } from './collector.js';
 import { findExtents } from './extents.js';
 import { MAX_PIECE_BYTES } from './limits.js';
 import type { LogEnd } from './log-end.js';
+import type { ChangedRange, Measures, SnapshotUse } from './measures.js';
+import type { ReadEpochs } from './read-epochs.js';
 import { Reads } from './reads.js';
+import type { Retention } from './retention.js';
+import type { SnapshotDevice } from './snapshot-device.js';
+import type { SnapshotDevices } from './snapshot-devices.js';
+import type { SnapshotInfo, Snapshots } from './snapshots.js';
 import { volumeStatus, type VolumeStatus } from './status.js';
 import type { Staging } from './staging.js';
 import type { WritePath } from './write-path.js';
@@ -23,6 +30,12 @@ export interface VolumeParts {
   readonly slots: SlotReader;
   readonly end: LogEnd;
   readonly writePath: WritePath;
+  readonly epochs: ReadEpochs;
+  readonly snapshots: Snapshots;
+  readonly devices: SnapshotDevices;
+  readonly measures: Measures;
+  readonly retention: Retention;
+  readonly collector: Collector;
   readonly readOnly: boolean;
 }
 
@@ -49,17 +62,15 @@ export class Volume implements BlockDevice {
   }
 
   get sizeBytes(): number {
-    return this.parts.end.parts.roots.facts.sizeBytes;
+    return this.parts.end.parts.heads.sizeBytes;
   }
 
   get blockBytes(): number {
     return this.staging.blockBytes;
   }
 
-  async read(offset: number, into: Uint8Array): Promise<void> {
-    for (let done = 0; done < into.length; done += MAX_PIECE_BYTES) {
-      await this.readPiece(offset + done, into.subarray(done, done + MAX_PIECE_BYTES));
-    }
+  read(offset: number, into: Uint8Array): Promise<void> {
+    return this.parts.epochs.run(() => this.reads.bytes(offset, into));
   }
 
   async write(offset: number, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
@@ -69,6 +80,7 @@ export class Volume implements BlockDevice {
     const last = Math.floor((offset + bytes.length - 1) / blockBytes);
     if (bytes.length === 0) return;
     await this.locks.with(first, last + 1, async () => {
+      this.requireInside(offset + bytes.length);
       for (let block = first; block <= last; block += this.pieceBlocks) {
         const end = Math.min(block + this.pieceBlocks, last + 1);
         await this.parts.writePath.admit(end - block);
@@ -94,6 +106,7 @@ export class Volume implements BlockDevice {
     if (offset < from) await this.write(offset, new Uint8Array(from - offset));
     if (to < end) await this.write(to, new Uint8Array(end - to));
     await this.locks.with(from / blockBytes, to / blockBytes, async () => {
+      this.requireInside(to);
       await this.parts.writePath.admitHole();
       this.staging.stageHole(from / blockBytes, to / blockBytes);
       this.parts.writePath.staged();
@@ -116,7 +129,86 @@ export class Volume implements BlockDevice {
   }
 
   extents(offset: number, bytes: number, maxExtents: number): Promise<Extent[]> {
-    return findExtents(this.staging, this.parts.end.parts.map, offset, bytes, maxExtents);
+    const { map } = this.parts.end.parts;
+    return this.parts.epochs.run(() => findExtents(this.staging, map, offset, bytes, maxExtents));
+  }
+
+  /** The oldest first. */
+  snapshots(): SnapshotInfo[] {
+    return this.parts.snapshots.list();
+  }
+
+  /** Everything acknowledged so far, under a name. Throws 'usage' for an impossible name, 'exists'. */
+  async createSnapshot(name: string): Promise<SnapshotInfo> {
+    this.requireWritable();
+    return this.parts.snapshots.create(name);
+  }
+
+  /** All of them, or none. Nobody may have one of them open. Throws 'not-found'. */
+  async deleteSnapshots(names: readonly string[]): Promise<void> {
+    this.requireWritable();
+    await this.parts.snapshots.delete(names);
+    this.parts.collector.recount();
+  }
+
+  /** Of each snapshot, the oldest first; walks the maps where they differ. Throws 'interrupted'. */
+  async measureSnapshots(signal?: AbortSignal): Promise<SnapshotUse[]> {
+    this.requireWritable();
+    return this.parts.measures.uses(signal);
+  }
+
+  /** Bytes in the log that deleting these snapshots together would free. Throws 'not-found', 'interrupted'. */
+  async measureDeletion(names: readonly string[], signal?: AbortSignal): Promise<number> {
+    this.requireWritable();
+    return this.parts.measures.freedBy(names, signal);
+  }
+
+  /**
+   * Calls `visit` for every range that differs between a snapshot and another (null: the disk as it is),
+   * ascending. Throws 'not-found', 'interrupted'.
+   */
+  async changes(
+    from: string,
+    to: string | null,
+    visit: (range: ChangedRange) => void,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    this.requireWritable();
+    await this.parts.measures.changes(from, to, visit, signal);
+  }
+
+  /** Frees what is dead, as far as that can be done now. Throws 'interrupted'. */
+  async collect(options?: CollectOptions): Promise<CollectReport> {
+    this.requireWritable();
+    return this.parts.collector.collect(options);
+  }
+
+  /** No chunk file, and no root for the sake of one, is deleted until the returned function is called. */
+  holdDeletion(): () => void {
+    return this.parts.retention.hold();
+  }
+
+  /**
+   * Makes the disk what it was; the result is the snapshot that keeps what it is now. Nobody may use the
+   * disk meanwhile. Throws 'not-found', 'usage' or 'exists' for `keepAs`.
+   */
+  async rollback(name: string, keepAs: string): Promise<SnapshotInfo> {
+    this.requireWritable();
+    const kept = await this.lockAll(() => this.parts.snapshots.rollback(name, keepAs));
+    this.parts.collector.recount();
+    return kept;
+  }
+
+  /** Throws 'usage' for an impossible size, and when something is mapped behind a smaller one. */
+  async resize(sizeBytes: number): Promise<void> {
+    this.requireWritable();
+    await this.lockAll(() => this.parts.snapshots.resize(sizeBytes));
+  }
+
+  /** A snapshot to read from; whoever opens it closes it. Throws 'not-found'. */
+  openSnapshot(name: string): SnapshotDevice {
+    const snapshot = this.parts.snapshots.get(name);
+    return this.parts.devices.open(snapshot);
   }
 
   /**
@@ -127,6 +219,17 @@ export class Volume implements BlockDevice {
   async sealNow(): Promise<RootFile> {
     this.requireWritable();
     return this.parts.writePath.seal();
+  }
+
+  /** The same; the root and all that it names stay until `release` is called. */
+  async sealAndPin(): Promise<{ root: RootFile; release: () => void }> {
+    const letDelete = this.holdDeletion();
+    try {
+      const root = await this.sealNow();
+      return { root, release: this.parts.end.parts.roots.pin(root) };
+    } finally {
+      letDelete();
+    }
   }
 
   /** All groups of the present state, in order of ordinals. */
@@ -160,6 +263,7 @@ export class Volume implements BlockDevice {
     if (this.closing) return;
     this.closing = true;
     try {
+      await this.parts.collector.stop();
       if (!this.readOnly) await this.sealOrFlush();
     } finally {
       await this.parts.writePath.stop();
@@ -172,28 +276,31 @@ export class Volume implements BlockDevice {
   private async sealOrFlush(): Promise<void> {
     try {
       await this.parts.writePath.seal();
+      await this.parts.retention.settle();
     } catch (error) {
       await this.parts.writePath.flush();
       throw error;
     }
   }
 
+  /** Runs work while no write is on its way into the staging buffer. */
+  private async lockAll<T>(work: () => Promise<T>): Promise<T> {
+    let result!: T;
+    await this.locks.with(0, Infinity, async () => {
+      result = await work();
+    });
+    return result;
+  }
+
+  /** The disk may have become smaller while a write waited. */
+  private requireInside(end: number): void {
+    if (end <= this.sizeBytes) return;
+    throw new ChunkvolError('no-space', `the disk has ${this.sizeBytes} bytes, and no more`);
+  }
+
   /** Blocks that are taken into the staging buffer at a time. */
   private get pieceBlocks(): number {
     return Math.max(1, MAX_PIECE_BYTES / this.blockBytes);
-  }
-
-  private async readPiece(offset: number, into: Uint8Array): Promise<void> {
-    const { blockBytes } = this;
-    const from = alignDown(offset, blockBytes);
-    const to = alignUp(offset + into.length, blockBytes);
-    if (from === offset && to === offset + into.length) {
-      await this.reads.blocks(from / blockBytes, into);
-      return;
-    }
-    const whole = new Uint8Array(to - from);
-    await this.reads.blocks(from / blockBytes, whole);
-    into.set(whole.subarray(offset - from, offset - from + into.length));
   }
 
   /** Stages one block of a write of `bytes` at `offset`; one that is written in part is read first. */

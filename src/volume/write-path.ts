@@ -4,7 +4,6 @@
  */
 import { Mutex } from '../base/async.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
-import type { GroupWriter } from '../store/group-writer.js';
 import type { RootFile } from '../store/root-files.js';
 import { ChunkvolError } from '../base/errors.js';
 import type { Checkpointer } from './checkpoint.js';
@@ -32,6 +31,9 @@ export class WritePath {
   private cancelTimer: (() => void) | null = null;
   private readonly groupShareBytes: number;
 
+  /** Waits before that many more bytes are taken from a writer. */
+  throttle: (bytes: number) => Promise<void> = () => Promise.resolve();
+
   constructor(
     private readonly end: LogEnd,
     private readonly checkpointer: Checkpointer,
@@ -44,6 +46,7 @@ export class WritePath {
   /** Resolves when `blocks` more blocks may be staged: there is room for them, here and on the disk. */
   async admit(blocks: number): Promise<void> {
     this.end.throwFailure();
+    await this.throttle(blocks * this.staging.blockBytes);
     const { space, counters } = this.end.parts;
     const pending = this.staging.stagedBytes + (this.end.writer?.unwrittenBytes ?? 0);
     const wanted = pending + blocks * this.staging.blockBytes;
@@ -93,6 +96,12 @@ export class WritePath {
     throw new ChunkvolError('io', 'the disk failed again and again while the volume was sealed');
   }
 
+  /** A new closed root and a new end of the log, even if nothing has changed. */
+  renewRoot(): Promise<RootFile> {
+    this.end.changed = true;
+    return this.seal();
+  }
+
   /** Stops what runs by itself; nothing may be staged after. */
   async stop(): Promise<void> {
     this.cancelTimer?.();
@@ -102,8 +111,18 @@ export class WritePath {
   }
 
   /** Runs work between two commits. */
-  exclusively<T>(work: () => Promise<T>): Promise<T> {
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    this.end.throwFailure();
     return this.lock.run(work);
+  }
+
+  /** Runs work between two commits, when everything that was staged before is in the log and durable. */
+  settled<T>(work: () => Promise<T>): Promise<T> {
+    return this.exclusively(async () => {
+      await this.commitAll();
+      await this.end.makeDurable();
+      return work();
+    });
   }
 
   private startTimer(): void {
@@ -152,25 +171,14 @@ export class WritePath {
     const { map } = this.end.parts;
     try {
       const leaves = await map.prepare(batch.blocks, batch.holes);
-      const writer = await this.writerFor(batch, leaves);
+      const pieces = this.end.parts.log.batchPieces(batch);
+      const writer = await this.checkpointer.writerFor(pieces, leaves);
       // A checkpoint on the way may have let nodes go.
       await map.prepare(batch.blocks, batch.holes);
       this.end.append(writer, batch);
     } finally {
       map.settle();
     }
-  }
-
-  /** The open group, with room for the batch and for the checkpoint that will end it. */
-  private async writerFor(batch: Batch, leaves: number): Promise<GroupWriter> {
-    const { writer } = this.end;
-    if (
-      writer &&
-      !this.checkpointer.hasRoom(writer, this.end.parts.log.batchPieces(batch), leaves)
-    ) {
-      await this.checkpointer.closeGroup(true);
-    }
-    return this.end.writerOrNew();
   }
 
   private maxBatchBlocks(): number {

@@ -91,6 +91,10 @@ export class SealedVolume implements SyncSource {
     return this.newestRoot();
   }
 
+  async sealAndPin(): Promise<{ root: RootFile; release: () => void }> {
+    return { root: await this.sealNow(), release: () => undefined };
+  }
+
   async newestRoot(): Promise<RootFile> {
     const { roots } = await readRoots(this.context);
     return roots.find(({ root }) => root.closed)!;

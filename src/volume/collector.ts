@@ -1,0 +1,397 @@
+/**
+ * The collector: keeps dead data within bounds.
+ *
+ *   walk all maps -> retire groups in which nothing is alive -> move what is alive of others -> again
+ *
+ * A round walks the maps as they stand in the log and counts exactly what is alive in each group;
+ * between rounds the counts are kept up to date by what is written. A group is retired when a walk has
+ * found nothing alive in it, never on the strength of a count that was kept up. Retired groups are
+ * deleted by retention.ts, when no root that has to stay needs them.
+ *
+ * In the background it works while garbage is more than its share, part of the time; when it falls far
+ * behind, writers wait for it.
+ */
+import { Mutex } from '../base/async.js';
+import { ChunkvolError, errorMessage } from '../base/errors.js';
+import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
+import type { Group } from '../store/group.js';
+import type { MapPointer, Snapshot } from '../format/snapshot.js';
+import type { SlotReader } from '../store/slot-reader.js';
+import type { ReadNode } from './block-map.js';
+import type { Checkpointer } from './checkpoint.js';
+import {
+  allowedBytes,
+  chooseVictims,
+  measureGarbage,
+  type Effort,
+  type Garbage,
+} from './garbage.js';
+import { gather, type Gathered } from './gather.js';
+import {
+  BEHIND_ALLOWANCE_BYTES,
+  COLLECT_INTERVAL_MS,
+  COLLECT_TIME_SHARE,
+  GARBAGE_SHARE,
+  MAX_GATHERED_SLOTS,
+  MIN_GARBAGE_BYTES,
+} from './limits.js';
+import type { Liveness } from './liveness.js';
+import type { LogEnd } from './log-end.js';
+import { Relocation } from './relocation.js';
+import type { Deleted, Retention } from './retention.js';
+import { MapRewriter } from './rewrite.js';
+import type { SnapshotDevices } from './snapshot-devices.js';
+import type { Snapshots } from './snapshots.js';
+import type { WritePath } from './write-path.js';
+
+/** Closed roots that a collection by hand makes, for older ones to be given up. */
+const ROOTS_BY_HAND = 2;
+
+/** Times the allowed garbage at which writers have to wait. */
+const FAR_BEHIND = 2;
+
+export interface CollectReport {
+  readonly movedBytes: number;
+  readonly removedGroups: number;
+  /** Of files. */
+  readonly freedBytes: number;
+  /** What is left in the log. */
+  readonly garbageBytes: number;
+  readonly liveBytes: number;
+}
+
+export interface CollectOptions {
+  readonly aggressive?: boolean;
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+export interface CollectorParts {
+  readonly end: LogEnd;
+  readonly checkpointer: Checkpointer;
+  readonly writePath: WritePath;
+  readonly slots: SlotReader;
+  readonly readNode: ReadNode;
+  readonly snapshots: Snapshots;
+  readonly devices: SnapshotDevices;
+  readonly retention: Retention;
+}
+
+/** The trees at one moment, as they stand in the log. */
+interface Frozen {
+  readonly trees: readonly MapPointer[];
+  readonly snapshots: readonly Snapshot[];
+  /** Sealed groups before the log's end, and what was known to be alive in each. */
+  readonly groups: ReadonlyMap<Group, number>;
+  /** What was known to be mapped. */
+  readonly mappedBlocks: number;
+}
+
+export class Collector {
+  private readonly lock = new Mutex();
+  private readonly groupBytes: number;
+  private readonly blockSlotBytes: number;
+  /** Groups that cannot be emptied, because something in them cannot be read. */
+  private readonly stuck = new Set<number>();
+  /** The groups' counts are good enough to choose by. */
+  private counted = true;
+  /** What had been put into the log at the last walk. */
+  private walkedAtBytes = 0;
+  private last: Liveness | null = null;
+  private cancelTimer: (() => void) | null = null;
+  private stopping = new AbortController();
+  private idle: Promise<void> = Promise.resolve();
+  private allowance = 0;
+  private waiting: (() => void)[] = [];
+  private running = false;
+
+  constructor(private readonly parts: CollectorParts) {
+    const { geometry, blockBytes } = parts.end.parts.roots.facts;
+    this.groupBytes = geometry.data * geometry.chunkBytes;
+    this.blockSlotBytes = blockBytes + SLOT_OVERHEAD_BYTES;
+    this.walkedAtBytes = parts.end.parts.counters.loggedBytes;
+  }
+
+  /** Bytes that are alive only because of snapshots, at the last walk; null when there was none. */
+  get snapshotBytes(): number | null {
+    return this.last?.snapshotBytes ?? null;
+  }
+
+  /** Collects in the background from now on, when there is reason to. */
+  start(): void {
+    this.schedule();
+  }
+
+  /** Ends what is under way; the collector cannot be used after. */
+  async stop(): Promise<void> {
+    this.cancelTimer?.();
+    this.stopping.abort();
+    this.letWritersOn();
+    await this.idle;
+    await this.lock.run(() => Promise.resolve());
+  }
+
+  /** What is alive must be counted anew: a snapshot is gone, or the disk is another. */
+  recount(): void {
+    this.counted = false;
+  }
+
+  /** A collection by hand. Throws 'interrupted', and what the disk throws. */
+  collect(options: CollectOptions = {}): Promise<CollectReport> {
+    const effort: Effort = options.aggressive === true ? 'thorough' : 'by-hand';
+    const signal = options.signal
+      ? AbortSignal.any([options.signal, this.stopping.signal])
+      : this.stopping.signal;
+    return this.lock.run(() => this.collectNow(effort, signal, options.onProgress));
+  }
+
+  /** To be called before `bytes` are taken from a writer: waits while the collector is far behind. */
+  async admit(bytes: number): Promise<void> {
+    if (!this.running || this.allowance >= bytes || !this.isFarBehind()) {
+      this.allowance = Math.max(0, this.allowance - bytes);
+      return;
+    }
+    await new Promise<void>((resolve) => this.waiting.push(resolve));
+  }
+
+  private async collectNow(
+    effort: Effort,
+    signal: AbortSignal,
+    onProgress: CollectOptions['onProgress'],
+  ): Promise<CollectReport> {
+    const { writePath, retention, end } = this.parts;
+    await writePath.seal();
+    // The group that the log ends in cannot be emptied: another one takes its place.
+    await writePath.renewRoot();
+    const newest = end.durable.ordinal;
+    const before = this.garbage().garbageBytes;
+    let movedBytes = 0;
+    this.counted = false;
+    for (;;) {
+      const moved = await this.round(effort, newest, signal);
+      if (moved === null) break;
+      movedBytes += moved;
+      onProgress?.(Math.max(0, before - this.garbage().garbageBytes), before);
+    }
+    const deleted = await this.deleteRetired(0, ROOTS_BY_HAND);
+    const { garbageBytes, liveBytes } = this.garbage();
+    const { groups: removedGroups, bytes: freedBytes } = deleted;
+    if (retention.retiredBytes === 0) this.walkedAtBytes = end.parts.counters.loggedBytes;
+    return { movedBytes, removedGroups, freedBytes, garbageBytes, liveBytes };
+  }
+
+  /** Deletes retired groups until they are within the budget; new roots let go what only the newest hold. */
+  private async deleteRetired(budgetBytes: number | undefined, newRoots: number): Promise<Deleted> {
+    const { writePath, retention } = this.parts;
+    let { groups, bytes } = await retention.settle(budgetBytes);
+    for (let i = 0; i < newRoots; i++) {
+      if (retention.retiredBytes <= (budgetBytes ?? retention.budgetBytes)) break;
+      await writePath.renewRoot();
+      const more = await retention.settle(budgetBytes);
+      groups += more.groups;
+      bytes += more.bytes;
+    }
+    return { groups, bytes };
+  }
+
+  /**
+   * Walks, retires, and moves what the chosen groups hold, of those before group `newest`. Returns the
+   * bytes moved; null when there was nothing to do but to count.
+   */
+  private async round(effort: Effort, newest: number, signal: AbortSignal): Promise<number | null> {
+    const wasCounted = this.counted;
+    const victims = wasCounted ? this.victims(effort, newest) : [];
+    const frozen = await this.freeze();
+    const ordinals = new Set(victims.map(({ ordinal }) => ordinal));
+    const { readNode } = this.parts;
+    const gathered = await gather(frozen.trees, ordinals, this.blockSlotBytes, readNode, signal);
+    const retired = this.settleCounts(frozen, gathered.liveness);
+    if (victims.length > 0) return this.move(frozen, gathered, signal);
+    return wasCounted && retired === 0 ? null : 0;
+  }
+
+  private victims(effort: Effort, newest: number): Group[] {
+    const garbage = this.garbage();
+    const allowed = allowedBytes(garbage, this.groupBytes, effort);
+    const candidates = this.sealed().filter(({ ordinal }) => {
+      return ordinal < newest && !this.stuck.has(ordinal);
+    });
+    const limit = MAX_GATHERED_SLOTS * this.blockSlotBytes;
+    const excess = garbage.garbageBytes - allowed;
+    return chooseVictims(candidates, excess, this.groupBytes, limit);
+  }
+
+  private garbage(): Garbage {
+    return measureGarbage(this.parts.end.parts.groups.all());
+  }
+
+  /** Sealed groups that lie wholly before the end of the log. */
+  private sealed(): Group[] {
+    const { groups } = this.parts.end.parts;
+    const { ordinal } = this.parts.end.durable;
+    return groups.all().filter((group) => group.state === 'sealed' && group.ordinal < ordinal);
+  }
+
+  /** Brings the map to the log, and takes all trees as they are then. */
+  private freeze(): Promise<Frozen> {
+    const { writePath, checkpointer } = this.parts;
+    const { map, heads, counters } = this.parts.end.parts;
+    return writePath.exclusively(async () => {
+      await checkpointer.settleMap();
+      // The walk sees for itself what they held.
+      map.forgetDropped();
+      this.walkedAtBytes = counters.loggedBytes;
+      const { snapshots } = heads;
+      return {
+        trees: [map.root, ...snapshots.map((snapshot) => snapshot.map)],
+        snapshots,
+        groups: new Map(this.sealed().map((group) => [group, group.liveBytes])),
+        mappedBlocks: map.mappedBlocks,
+      };
+    });
+  }
+
+  /** Takes over what was counted, and retires the groups in which nothing is alive. Returns their number. */
+  private settleCounts({ groups, mappedBlocks }: Frozen, liveness: Liveness): number {
+    const { end } = this.parts;
+    let retired = 0;
+    for (const [group, known] of groups) {
+      const live = liveness.live.get(group.ordinal) ?? 0;
+      group.liveBytes = Math.max(0, live + group.liveBytes - known);
+      if (live > 0) continue;
+      end.parts.groups.retire(group);
+      end.changed = true;
+      retired++;
+    }
+    end.parts.map.mappedBlocks += liveness.mappedBlocks - mappedBlocks;
+    this.last = liveness;
+    this.counted = true;
+    return retired;
+  }
+
+  private async move(frozen: Frozen, gathered: Gathered, signal: AbortSignal): Promise<number> {
+    const { end, checkpointer, writePath, slots } = this.parts;
+    const relocation = new Relocation(end, checkpointer, writePath, slots, gathered.slots);
+    let moved = 0;
+    while (!relocation.isDone) {
+      if (signal.aborted) throw new ChunkvolError('interrupted', 'the collection was interrupted');
+      const start = end.parts.context.clock.monotonic();
+      moved += await relocation.step();
+      this.letWritersOn();
+      await this.pause(end.parts.context.clock.monotonic() - start, signal);
+    }
+    for (const ordinal of relocation.stuck) this.stuck.add(ordinal);
+    await relocation.touch(gathered.headNodes);
+    await this.follow(frozen.snapshots, gathered, relocation);
+    return moved;
+  }
+
+  /** Gives the snapshots maps that lead to where their blocks are now. */
+  private async follow(
+    snapshots: readonly Snapshot[],
+    gathered: Gathered,
+    { places }: Relocation,
+  ): Promise<void> {
+    if (gathered.tainted.size === 0) return;
+    const { end, checkpointer, writePath, readNode } = this.parts;
+    const rewriter = new MapRewriter(end, checkpointer, writePath, readNode, gathered, places);
+    for (const snapshot of snapshots) {
+      const moved = await rewriter.rewrite(snapshot);
+      if (moved === snapshot) continue;
+      await writePath.exclusively(async () => {
+        // It may have been deleted meanwhile.
+        if (end.parts.heads.find(snapshot.id) !== snapshot) return;
+        await this.parts.snapshots.append([{ kind: 'snapshot', snapshot: moved }]);
+        this.parts.devices.follow(moved);
+      });
+    }
+  }
+
+  private isFarBehind(): boolean {
+    const garbage = this.garbage();
+    const allowed = allowedBytes(garbage, this.groupBytes, 'background');
+    return garbage.garbageBytes > FAR_BEHIND * allowed;
+  }
+
+  private letWritersOn(): void {
+    this.allowance = BEHIND_ALLOWANCE_BYTES;
+    for (const resume of this.waiting.splice(0)) resume();
+  }
+
+  /** In the background: leaves the disk to others for as long as the last step took, or longer. */
+  private async pause(workedMs: number, signal: AbortSignal): Promise<void> {
+    if (!this.running || signal.aborted || this.isFarBehind()) return;
+    const { clock } = this.parts.end.parts.context;
+    const pauseMs = workedMs * (1 / COLLECT_TIME_SHARE - 1);
+    if (pauseMs < 1) return;
+    await new Promise<void>((resolve) => {
+      const cancel = clock.after(pauseMs, resolve);
+      signal.addEventListener('abort', () => {
+        cancel();
+        resolve();
+      });
+    });
+  }
+
+  private schedule(): void {
+    const { clock } = this.parts.end.parts.context;
+    this.cancelTimer = clock.after(COLLECT_INTERVAL_MS, () => {
+      this.idle = this.tick();
+    });
+  }
+
+  private async tick(): Promise<void> {
+    try {
+      await this.lock.run(() => this.collectInBackground());
+    } catch (error) {
+      if (!this.stopping.signal.aborted) {
+        this.parts.end.parts.onNotice(
+          `a collection in the background failed: ${errorMessage(error)}`,
+        );
+      }
+    } finally {
+      this.running = false;
+      this.letWritersOn();
+    }
+    if (!this.stopping.signal.aborted) this.schedule();
+  }
+
+  private async collectInBackground(): Promise<void> {
+    const { signal } = this.stopping;
+    this.running = true;
+    while (!signal.aborted && this.isDue()) {
+      if ((await this.round('background', Infinity, signal)) === null) break;
+    }
+    if (signal.aborted) return;
+    if (this.isOpenGroupBad()) {
+      await this.parts.writePath.seal();
+      await this.parts.writePath.renewRoot();
+    }
+    await this.deleteRetired(undefined, 1);
+  }
+
+  private isDue(): boolean {
+    return !this.counted || this.isStale() || this.victims('background', Infinity).length > 0;
+  }
+
+  /** With snapshots, what is written over may be dead or not: that is counted now and then. */
+  private isStale(): boolean {
+    const { heads, counters } = this.parts.end.parts;
+    const since = counters.loggedBytes - this.walkedAtBytes;
+    const { liveBytes } = this.garbage();
+    const allowed = liveBytes * GARBAGE_SHARE;
+    return (
+      heads.snapshots.length > 0 &&
+      since > Math.max(allowed, Math.min(MIN_GARBAGE_BYTES, this.groupBytes))
+    );
+  }
+
+  /** Whether garbage is beyond its share because of the group that is being written alone. */
+  private isOpenGroupBad(): boolean {
+    const group = this.parts.end.writer?.group;
+    if (!group) return false;
+    const garbage = this.garbage();
+    const allowed = allowedBytes(garbage, this.groupBytes, 'background');
+    return group.end - group.liveBytes > allowed && garbage.garbageBytes > allowed;
+  }
+}

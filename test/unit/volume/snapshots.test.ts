@@ -1,0 +1,152 @@
+/** Snapshots, rollback, resize and collection on a real folder: the plain cases. */
+import * as fs from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { KIB, MIB } from '../../../src/base/bytes.js';
+import type { BlockDevice } from '../../../src/base/block-device.js';
+import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
+
+async function readAll(device: BlockDevice, bytes: number): Promise<Uint8Array> {
+  const into = new Uint8Array(bytes);
+  await device.read(0, into);
+  return into;
+}
+
+function folderBytes(folder: string): number {
+  return fs
+    .readdirSync(`${folder}/chunks`)
+    .reduce((sum, name) => sum + fs.statSync(`${folder}/chunks/${name}`).size, 0);
+}
+
+const SIZE = 16 * MIB;
+
+describe('snapshots', () => {
+  it('stay what they were, before and after the volume is opened again', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { sizeBytes: SIZE });
+    let volume = await open(folder);
+    const first = patterned(MIB, 1);
+    await volume.write(0, first);
+    await volume.createSnapshot('one');
+    await volume.write(64 * KIB, patterned(512 * KIB, 2));
+    await volume.zero(0, 32 * KIB);
+    await volume.createSnapshot('two');
+    const second = await readAll(volume, MIB);
+    await volume.write(0, patterned(MIB, 3));
+    for (let round = 0; round < 2; round++) {
+      expect(volume.snapshots().map(({ name }) => name)).toEqual(['one', 'two']);
+      const one = volume.openSnapshot('one');
+      const two = volume.openSnapshot('two');
+      expect(Buffer.compare(await readAll(one, MIB), first)).toBe(0);
+      expect(Buffer.compare(await readAll(two, MIB), second)).toBe(0);
+      expect(Buffer.compare(await readAll(volume, MIB), patterned(MIB, 3))).toBe(0);
+      one.close();
+      two.close();
+      await volume.close();
+      volume = await open(folder);
+    }
+    await volume.close();
+  });
+
+  it('are rolled back to, and back again', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { sizeBytes: SIZE });
+    let volume = await open(folder);
+    await volume.write(0, patterned(MIB, 1));
+    await volume.createSnapshot('one');
+    await volume.write(0, patterned(MIB, 2));
+    await volume.rollback('one', 'undo');
+    expect(Buffer.compare(await readAll(volume, MIB), patterned(MIB, 1))).toBe(0);
+    await volume.write(MIB, patterned(MIB, 4));
+    await volume.close();
+    volume = await open(folder);
+    expect(Buffer.compare(await readAll(volume, MIB), patterned(MIB, 1))).toBe(0);
+    await volume.rollback('undo', 'redo');
+    expect(Buffer.compare(await readAll(volume, MIB), patterned(MIB, 2))).toBe(0);
+    expect(volume.snapshots().map(({ name }) => name)).toEqual(['one', 'undo', 'redo']);
+    await volume.close();
+  });
+
+  it('tell what has changed, and what they cost', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { sizeBytes: SIZE });
+    const volume = await open(folder);
+    await volume.write(0, patterned(MIB, 1));
+    await volume.createSnapshot('one');
+    await volume.write(40 * KIB, patterned(8 * KIB, 2));
+    await volume.write(5 * MIB, patterned(4 * KIB, 2));
+    await volume.zero(80 * KIB, 4 * KIB);
+    const ranges: unknown[] = [];
+    await volume.changes('one', null, (range) => ranges.push(range));
+    expect(ranges).toEqual([
+      { offset: 40 * KIB, bytes: 8 * KIB },
+      { offset: 80 * KIB, bytes: 4 * KIB },
+      { offset: 5 * MIB, bytes: 4 * KIB },
+    ]);
+    const [use] = await volume.measureSnapshots();
+    // Three blocks, the leaf and the node above it.
+    expect(use!.freedBytes).toBe(5 * (4096 + 24));
+    expect(await volume.measureDeletion(['one'])).toBe(5 * (4096 + 24));
+    await volume.close();
+  });
+});
+
+describe('a collection', () => {
+  it('brings the folder back to what is alive', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { sizeBytes: SIZE });
+    let volume = await open(folder);
+    await volume.write(0, patterned(2 * MIB, 1));
+    await volume.createSnapshot('kept');
+    await volume.collect();
+    const before = folderBytes(folder);
+    await volume.write(2 * MIB, patterned(12 * MIB, 2));
+    await volume.write(2 * MIB, patterned(12 * MIB, 3));
+    await volume.createSnapshot('gone');
+    await volume.write(MIB, patterned(512 * KIB, 4));
+    await volume.trim(2 * MIB, 12 * MIB);
+    await volume.deleteSnapshots(['gone']);
+    const report = await volume.collect();
+    expect(report.removedGroups).toBeGreaterThan(5);
+    const expected = patterned(2 * MIB, 1);
+    expect(folderBytes(folder)).toBeLessThan(before * 1.1 + 1.5 * 600 * KIB);
+    for (let round = 0; round < 2; round++) {
+      const kept = volume.openSnapshot('kept');
+      expect(Buffer.compare(await readAll(kept, 2 * MIB), expected)).toBe(0);
+      kept.close();
+      const present = await readAll(volume, 14 * MIB);
+      expect(Buffer.compare(present.subarray(0, MIB), expected.subarray(0, MIB))).toBe(0);
+      expect(Buffer.compare(present.subarray(MIB, 1.5 * MIB), patterned(512 * KIB, 4))).toBe(0);
+      expect(present.subarray(2 * MIB).every((byte) => byte === 0)).toBe(true);
+      await volume.close();
+      volume = await open(folder);
+    }
+    await volume.close();
+  });
+});
+
+describe('a change of size', () => {
+  it('grows through every depth of the map, and shrinks back', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { sizeBytes: MIB });
+    let volume = await open(folder);
+    await volume.write(0, patterned(MIB, 1));
+    for (const size of [64 * MIB, 64 * 1024 * MIB, 2 ** 45]) {
+      await volume.resize(size);
+      await volume.write(size - MIB, patterned(MIB, 2));
+      await expect(volume.resize(MIB)).rejects.toMatchObject({ code: 'usage' });
+      await volume.close();
+      volume = await open(folder);
+      expect(volume.sizeBytes).toBe(size);
+      const end = new Uint8Array(MIB);
+      await volume.read(size - MIB, end);
+      expect(Buffer.compare(end, patterned(MIB, 2))).toBe(0);
+      await volume.trim(size - MIB, MIB);
+    }
+    await volume.resize(MIB);
+    await volume.close();
+    volume = await open(folder);
+    expect(volume.sizeBytes).toBe(MIB);
+    expect(Buffer.compare(await readAll(volume, MIB), patterned(MIB, 1))).toBe(0);
+    await volume.close();
+  });
+});
