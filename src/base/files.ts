@@ -45,6 +45,11 @@ export interface Files {
   /** Creates a folder and its missing parents; no error when it exists. */
   makeFolder(path: string, mode?: number): Promise<void>;
   rename(from: string, to: string): Promise<void>;
+  /**
+   * Gives a file one more name, which must be free. False where the file system cannot, or not between
+   * these two folders.
+   */
+  link(from: string, to: string): Promise<boolean>;
   /** Removes a file; no error when it is gone already. */
   remove(path: string): Promise<void>;
   /** fsync of a folder: creations, renames and removals in it are durable when it returns. */

@@ -6,6 +6,9 @@ import type { Files, FileStat, OpenFile, OpenMode } from './files.js';
 
 const FLAGS: Record<OpenMode, string> = { read: 'r', update: 'r+', create: 'wx+' };
 
+/** The file system has no hard links, or none from here to there, or no more for this file. */
+const NO_LINKS: ReadonlySet<string> = new Set(['EXDEV', 'EPERM', 'ENOTSUP', 'ENOSYS', 'EMLINK']);
+
 /** Reads and writes are split into requests of at most this size (Linux itself stops at 2 GiB). */
 const MAX_REQUEST_BYTES = 1 << 30;
 
@@ -154,6 +157,16 @@ export const nodeFiles: Files = {
 
   async rename(from, to) {
     await attempt('rename', from, () => fs.promises.rename(from, to));
+  },
+
+  async link(from, to) {
+    try {
+      await fs.promises.link(from, to);
+      return true;
+    } catch (error) {
+      if (NO_LINKS.has(errnoOf(error))) return false;
+      throw fromSystem(error, 'link', from);
+    }
   },
 
   async remove(path) {

@@ -1,14 +1,15 @@
 /** What snapshots cost, and what has changed between two states of the disk. */
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { NODE_FANOUT } from '../format/map-node.js';
-import type { MapPointer } from '../format/snapshot.js';
+import type { MapPointer, Snapshot } from '../format/snapshot.js';
+import type { Group } from '../store/group.js';
 import type { ReadNode } from './block-map.js';
 import type { Checkpointer } from './checkpoint.js';
-import { bytesByClass } from './liveness.js';
+import { bytesByClass, LiveCount } from './liveness.js';
 import type { LogEnd } from './log-end.js';
 import type { ReadEpochs } from './read-epochs.js';
 import type { SnapshotInfo, Snapshots } from './snapshots.js';
-import { slotVersions, walkTrees, type LoadedVersion, type Version } from './walk.js';
+import { forEachSlot, slotVersions, walkTrees, type LoadedVersion, type Version } from './walk.js';
 import type { WritePath } from './write-path.js';
 
 export interface SnapshotUse extends SnapshotInfo {
@@ -78,6 +79,25 @@ export class Measures {
       const second = to === null ? trees[0]! : this.snapshots.get(to).map;
       const { blockBytes } = this.end.parts.roots.facts;
       await compare([first, second], this.readNode, blockBytes, visit, signal);
+    });
+  }
+
+  /** A snapshot, and the groups that its map and its blocks stand in. Throws 'not-found'. */
+  contentOf(name: string, signal?: AbortSignal): Promise<{ snapshot: Snapshot; groups: Group[] }> {
+    return this.epochs.run(async () => {
+      const snapshot = this.snapshots.get(name);
+      const count = new LiveCount(this.blockSlotBytes);
+      const leaf = (versions: readonly LoadedVersion[], index: number): void => {
+        forEachSlot(versions, index, (_block, ordinal, _position, trees) => {
+          count.block(ordinal, trees);
+        });
+      };
+      const node = (versions: readonly LoadedVersion[]): void => {
+        count.node(versions);
+      };
+      await walkTrees([snapshot.map], this.readNode, { node, leaf }, signal);
+      const ordinals = [...count.result().live.keys()].sort((a, b) => a - b);
+      return { snapshot, groups: ordinals.map((ordinal) => this.end.parts.groups.get(ordinal)) };
     });
   }
 

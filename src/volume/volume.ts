@@ -5,6 +5,7 @@
 import { alignDown, alignUp, isZero } from '../base/bytes.js';
 import type { BlockDevice, Extent, WriteOptions } from '../base/block-device.js';
 import { ChunkvolError } from '../base/errors.js';
+import type { Snapshot } from '../format/snapshot.js';
 import type { StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
 import type { RootFile } from '../store/root-files.js';
@@ -175,6 +176,11 @@ export class Volume implements BlockDevice {
   ): Promise<void> {
     this.requireWritable();
     await this.parts.measures.changes(from, to, visit, signal);
+  }
+
+  /** A snapshot, and the groups that it stands in. Throws 'not-found', 'interrupted'. */
+  contentOf(name: string, signal?: AbortSignal): Promise<{ snapshot: Snapshot; groups: Group[] }> {
+    return this.parts.measures.contentOf(name, signal);
   }
 
   /** Frees what is dead, as far as that can be done now. Throws 'interrupted'. */

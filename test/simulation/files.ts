@@ -26,6 +26,7 @@ export type CallKind =
   | 'stat'
   | 'list'
   | 'rename'
+  | 'link'
   | 'remove'
   | 'syncFolder'
   | 'touch'
@@ -199,6 +200,15 @@ export class SimulatedFiles implements Files {
       if (!content) throw systemError('ENOENT');
       if (failed) return;
       this.change(content, from, to);
+    });
+  }
+
+  async link(from: string, to: string): Promise<boolean> {
+    return this.call('link', from, (failed) => {
+      const content = this.names.get(from);
+      if (!content) throw systemError('ENOENT');
+      if (!failed) this.change(content, null, to);
+      return true;
     });
   }
 

@@ -3,6 +3,7 @@ import * as fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
 import type { BlockDevice } from '../../../src/base/block-device.js';
+import { cloneSnapshot } from '../../../src/volume/clone.js';
 import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
 
 async function readAll(device: BlockDevice, bytes: number): Promise<Uint8Array> {
@@ -86,6 +87,41 @@ describe('snapshots', () => {
     // Three blocks, the leaf and the node above it.
     expect(use!.freedBytes).toBe(5 * (4096 + 24));
     expect(await volume.measureDeletion(['one'])).toBe(5 * (4096 + 24));
+    await volume.close();
+  });
+});
+
+describe('a clone', () => {
+  it('is a volume of its own, and shares what never changes', async () => {
+    const folder = temporaryFolder();
+    const target = `${temporaryFolder()}/clone`;
+    await makeVolume(folder, { sizeBytes: SIZE });
+    const volume = await open(folder);
+    await volume.write(0, patterned(5 * MIB, 1));
+    await volume.createSnapshot('one');
+    await volume.write(0, patterned(5 * MIB, 2));
+    await cloneSnapshot(volume, 'one', target, { name: 'other' });
+    const shared = fs.readdirSync(`${target}/chunks`);
+    expect(shared.length).toBeGreaterThan(6);
+    for (const name of shared) {
+      expect(fs.statSync(`${target}/chunks/${name}`).ino).toBe(
+        fs.statSync(`${folder}/chunks/${name}`).ino,
+      );
+    }
+    let clone = await open(target);
+    expect(clone.name).toBe('other');
+    await clone.write(MIB, patterned(MIB, 3));
+    await clone.createSnapshot('its own');
+    await volume.collect();
+    await clone.collect({ aggressive: true });
+    await clone.close();
+    clone = await open(target);
+    const expected = patterned(5 * MIB, 1);
+    expected.set(patterned(MIB, 3), MIB);
+    expect(Buffer.compare(await readAll(clone, 5 * MIB), expected)).toBe(0);
+    expect(Buffer.compare(await readAll(volume, 5 * MIB), patterned(5 * MIB, 2))).toBe(0);
+    await expect(cloneSnapshot(volume, 'one', target)).rejects.toMatchObject({ code: 'exists' });
+    await clone.close();
     await volume.close();
   });
 });
