@@ -47,6 +47,9 @@ import type { WritePath } from './write-path.js';
 /** Closed roots that a collection by hand makes, for older ones to be given up. */
 const ROOTS_BY_HAND = 2;
 
+/** Doublings of the time between collections in the background that gain nothing. */
+const MAX_FRUITLESS = 6;
+
 /** Times the allowed garbage at which writers have to wait. */
 const FAR_BEHIND = 2;
 
@@ -104,6 +107,10 @@ export class Collector {
   private allowance = 0;
   private waiting: (() => void)[] = [];
   private running = false;
+  private waitingByHand = 0;
+  /** Collections in the background, one after the other, that left as much garbage as they found. */
+  private fruitless = 0;
+  private endPause: () => void = () => undefined;
 
   constructor(private readonly parts: CollectorParts) {
     const { geometry, blockBytes } = parts.end.parts.roots.facts;
@@ -126,6 +133,7 @@ export class Collector {
   async stop(): Promise<void> {
     this.cancelTimer?.();
     this.stopping.abort();
+    this.endPause();
     this.letWritersOn();
     await this.idle;
     await this.lock.run(() => Promise.resolve());
@@ -142,7 +150,13 @@ export class Collector {
     const signal = options.signal
       ? AbortSignal.any([options.signal, this.stopping.signal])
       : this.stopping.signal;
-    return this.lock.run(() => this.collectNow(effort, signal, options.onProgress));
+    // One in the background that is under way must not be waited for longer than it works.
+    this.waitingByHand++;
+    this.endPause();
+    return this.lock.run(() => {
+      this.waitingByHand--;
+      return this.collectNow(effort, signal, options.onProgress);
+    });
   }
 
   /** To be called before `bytes` are taken from a writer: waits while the collector is far behind. */
@@ -278,7 +292,7 @@ export class Collector {
       const start = end.parts.context.clock.monotonic();
       moved += await relocation.step();
       this.letWritersOn();
-      await this.pause(end.parts.context.clock.monotonic() - start, signal);
+      await this.pause(end.parts.context.clock.monotonic() - start);
     }
     for (const ordinal of relocation.stuck) this.stuck.add(ordinal);
     await relocation.touch(gathered.headNodes);
@@ -319,23 +333,22 @@ export class Collector {
   }
 
   /** In the background: leaves the disk to others for as long as the last step took, or longer. */
-  private async pause(workedMs: number, signal: AbortSignal): Promise<void> {
-    if (!this.running || signal.aborted || this.isFarBehind()) return;
-    const { clock } = this.parts.end.parts.context;
+  private async pause(workedMs: number): Promise<void> {
     const pauseMs = workedMs * (1 / COLLECT_TIME_SHARE - 1);
-    if (pauseMs < 1) return;
+    const isUrgent = this.waitingByHand > 0 || this.stopping.signal.aborted || this.isFarBehind();
+    if (!this.running || isUrgent || pauseMs < 1) return;
     await new Promise<void>((resolve) => {
-      const cancel = clock.after(pauseMs, resolve);
-      signal.addEventListener('abort', () => {
+      const cancel = this.parts.end.parts.context.clock.after(pauseMs, resolve);
+      this.endPause = () => {
         cancel();
         resolve();
-      });
+      };
     });
   }
 
   private schedule(): void {
     const { clock } = this.parts.end.parts.context;
-    this.cancelTimer = clock.after(COLLECT_INTERVAL_MS, () => {
+    this.cancelTimer = clock.after(COLLECT_INTERVAL_MS * 2 ** this.fruitless, () => {
       this.idle = this.tick();
     });
   }
@@ -358,10 +371,17 @@ export class Collector {
 
   private async collectInBackground(): Promise<void> {
     const { signal } = this.stopping;
+    // What this collection writes itself is for the next one: so it comes to an end.
+    const newest = this.parts.end.durable.ordinal;
+    const before = this.garbage().garbageBytes;
+    let rounds = 0;
     this.running = true;
-    while (!signal.aborted && this.isDue()) {
-      if ((await this.round('background', Infinity, signal)) === null) break;
+    while (!signal.aborted && this.waitingByHand === 0 && this.isDue(newest)) {
+      rounds++;
+      if ((await this.round('background', newest, signal)) === null) break;
     }
+    const isFruitless = rounds > 0 && this.garbage().garbageBytes >= before;
+    this.fruitless = isFruitless ? Math.min(this.fruitless + 1, MAX_FRUITLESS) : 0;
     if (signal.aborted) return;
     if (this.isOpenGroupBad()) {
       await this.parts.writePath.seal();
@@ -370,8 +390,8 @@ export class Collector {
     await this.deleteRetired(undefined, 1);
   }
 
-  private isDue(): boolean {
-    return !this.counted || this.isStale() || this.victims('background', Infinity).length > 0;
+  private isDue(newest: number): boolean {
+    return !this.counted || this.isStale() || this.victims('background', newest).length > 0;
   }
 
   /** With snapshots, what is written over may be dead or not: that is counted now and then. */

@@ -9,7 +9,16 @@
 import { crc32 } from 'node:zlib';
 import { toHex } from '../../src/base/bytes.js';
 import type { CryptoEngine, EngineName, SlotBatch, SlotKey } from '../../src/crypto/engine.js';
-import { decodeCommitBody, decodeCommitHeader, SLOT_KIND } from '../../src/format/commit.js';
+import {
+  decodeCommitBody,
+  decodeCommitHeader,
+  isSlotEntry,
+  SLOT_KIND,
+  type CommitEntry,
+  type SlotEntry,
+  type StateEntry,
+} from '../../src/format/commit.js';
+import type { MapPointer } from '../../src/format/snapshot.js';
 
 /** What a block holds; null: zeros. */
 export type Block = Uint8Array | null;
@@ -61,15 +70,40 @@ export class Ledger {
   }
 }
 
+type Blocks = Map<number, Uint8Array>;
+
+/** A snapshot as it must read. */
+export interface FrozenDisk {
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** Where its map stands: what a rollback names. */
+  map: string;
+  readonly blocks: ReadonlyMap<number, Uint8Array>;
+}
+
+/** A disk with all that belongs to it. */
+export interface DiskState {
+  /** null where no commit has said it. */
+  sizeBytes: number | null;
+  /** Those that differ from zeros. */
+  blocks: Blocks;
+  /** By id. */
+  readonly snapshots: Map<string, FrozenDisk>;
+}
+
 interface Commit {
   readonly sequence: number;
-  readonly holes: { number: number; count: number }[];
-  readonly blocks: Map<number, Uint8Array>;
+  readonly entries: CommitEntry[];
+  /** Of writes; a move changes nothing that can be read. */
+  readonly blocks: Blocks;
 }
 
 export class Timeline {
+  private base: DiskState = { sizeBytes: null, blocks: new Map(), snapshots: new Map() };
   private commits: Commit[] = [];
   private slotCount = 0;
+  /** What the slots of the last commit that are still to come belong to. */
+  private expected: SlotEntry['kind'][] = [];
 
   /** The disk was found in the state before commit `sequence`: the log goes on from there. */
   rewind(sequence: number): void {
@@ -78,19 +112,33 @@ export class Timeline {
 
   copy(): Timeline {
     const copy = new Timeline();
+    copy.base = copyOf(this.base);
     copy.commits = [...this.commits];
     return copy;
   }
 
   /** All blocks that differ from zeros, from the commits before `sequence`. */
   stateBefore(sequence: number): Map<number, Uint8Array> {
-    const state = new Map<number, Uint8Array>();
-    for (const commit of this.commits) {
-      if (commit.sequence >= sequence) break;
-      for (const { number, count } of commit.holes) clear(state, number, number + count);
-      for (const [block, bytes] of commit.blocks) state.set(block, bytes);
-    }
+    return this.diskBefore(sequence).blocks;
+  }
+
+  /** The disk, and its snapshots. */
+  diskBefore(sequence: number): DiskState {
+    const state = copyOf(this.base);
+    for (const commit of this.commits) if (commit.sequence < sequence) apply(state, commit);
     return state;
+  }
+
+  /** Nothing before commit `sequence` is asked for any more. */
+  settle(sequence: number): void {
+    this.base = this.diskBefore(sequence);
+    this.commits = this.commits.filter((commit) => commit.sequence >= sequence);
+  }
+
+  /** The disk goes on as another one: a clone. */
+  become(state: DiskState): void {
+    this.base = copyOf(state);
+    this.commits = [];
   }
 
   note(batch: SlotBatch): void {
@@ -100,24 +148,68 @@ export class Timeline {
       const { sequence, slotCount } = decodeCommitHeader(plain(0));
       // A group that failed is given up, and its commits are written again.
       this.commits = this.commits.filter((commit) => commit.sequence < sequence);
-      this.commits.push({ sequence, holes: [], blocks: new Map() });
+      this.commits.push({ sequence, entries: [], blocks: new Map() });
       this.slotCount = slotCount;
+      this.expected = [];
     } else if (batch.kind === SLOT_KIND.commitBody) {
-      for (const entry of decodeCommitBody(plain(0), this.slotCount)) {
-        if (entry.kind === 'hole') this.commits.at(-1)!.holes.push(entry);
+      const entries = decodeCommitBody(plain(0), this.slotCount);
+      this.commits.at(-1)!.entries.push(...entries);
+      for (const entry of entries.filter(isSlotEntry)) {
+        for (let i = 0; i < entry.count; i++) this.expected.push(entry.kind);
       }
-    } else if (batch.kind === SLOT_KIND.block) {
+    } else if (batch.kind !== SLOT_KIND.root) {
       const { blocks } = this.commits.at(-1)!;
-      for (let i = 0; i < batch.count; i++) blocks.set(batch.numbers[i]!, plain(i));
+      const kinds = this.expected.splice(0, batch.count);
+      for (const [i, kind] of kinds.entries()) {
+        if (kind === 'write') blocks.set(batch.numbers[i]!, plain(i));
+      }
     }
   }
+}
+
+function copyOf({ sizeBytes, blocks, snapshots }: DiskState): DiskState {
+  const frozen = [...snapshots].map(([id, each]) => [id, { ...each }] as const);
+  return { sizeBytes, blocks: new Map(blocks), snapshots: new Map(frozen) };
+}
+
+function apply(state: DiskState, { entries, blocks }: Commit): void {
+  for (const entry of entries) {
+    if (entry.kind === 'hole') clear(state.blocks, entry.number, entry.number + entry.count);
+    else if (!isSlotEntry(entry)) applyState(state, entry);
+  }
+  for (const [block, bytes] of blocks) state.blocks.set(block, bytes);
+}
+
+function applyState(state: DiskState, entry: StateEntry): void {
+  if (entry.kind === 'drop') {
+    state.snapshots.delete(toHex(entry.id));
+  } else if (entry.kind === 'head') {
+    state.sizeBytes = entry.sizeBytes;
+    const map = keyOf(entry.map);
+    const before = [...state.snapshots.values()].find((snapshot) => snapshot.map === map);
+    if (before) state.blocks = new Map(before.blocks);
+  } else {
+    const { id, name, sizeBytes, map } = entry.snapshot;
+    const known = state.snapshots.get(toHex(id));
+    if (known) {
+      known.map = keyOf(map);
+    } else {
+      const blocks = new Map(state.blocks);
+      state.snapshots.set(toHex(id), { name, sizeBytes, map: keyOf(map), blocks });
+    }
+  }
+}
+
+/** The depth does not matter: a map that was made deeper or less deep is another one. */
+function keyOf({ ordinal, position }: MapPointer): string {
+  return `${ordinal} ${position}`;
 }
 
 export class WatchedEngine implements CryptoEngine {
   constructor(
     private readonly inner: CryptoEngine,
     private readonly ledger: Ledger,
-    readonly timeline: Timeline,
+    private readonly timeline: Pick<Timeline, 'note'>,
   ) {}
 
   get name(): EngineName {
