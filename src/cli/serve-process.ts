@@ -101,7 +101,12 @@ class ServeProcess {
 
   #export(): NbdExport {
     const { volume } = this.session;
-    return { name: volume.name, description: `chunkvol volume ${volume.name}`, device: volume };
+    return {
+      name: volume.name,
+      description: `chunkvol volume ${volume.name}`,
+      facts: volume,
+      open: () => ({ device: volume, close: () => undefined }),
+    };
   }
 
   #operations(): Record<string, Operation> {

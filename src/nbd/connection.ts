@@ -9,7 +9,7 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../base/clock.js';
 import type { BufferPool } from './buffers.js';
-import type { ExportDirectory } from './exports.js';
+import type { ExportDirectory, OpenDisk } from './exports.js';
 import { Handshake } from './handshake.js';
 import { Intake } from './intake.js';
 import { Outbox } from './outbox.js';
@@ -32,6 +32,7 @@ export class Connection {
   readonly #intake: Intake;
   readonly #outbox: Outbox<InFlight>;
   #transmission: Transmission | null = null;
+  #disk: OpenDisk | null = null;
   #cancelTimer: () => void;
   #requestsDone = false;
   #socketClosed = false;
@@ -100,8 +101,9 @@ export class Connection {
         this.#finish();
       },
     };
-    const handshake = new Handshake(link, this.options.directory, (session) => {
+    const handshake = new Handshake(link, this.options.directory, (session, disk) => {
       this.#cancelTimer();
+      this.#disk = disk;
       this.#transmission = new Transmission(
         {
           intake: this.#intake,
@@ -143,6 +145,9 @@ export class Connection {
   }
 
   #endIfOver(): void {
-    if (this.#requestsDone && this.#socketClosed) this.options.onOver();
+    if (!this.#requestsDone || !this.#socketClosed) return;
+    this.#disk?.close();
+    this.#disk = null;
+    this.options.onOver();
   }
 }

@@ -6,8 +6,9 @@
  * refused, and no option is read before the answers to the earlier ones have left: a client that asks
  * and never reads is stopped by its own silence. How long all this may take is the connection's affair.
  */
+import { isChunkvolError } from '../base/errors.js';
 import { blockSizes, transmissionFlags } from './exports.js';
-import type { ExportDirectory, NbdExport, Session } from './exports.js';
+import type { ExportDirectory, NbdExport, OpenDisk, Session } from './exports.js';
 import type { Intake } from './intake.js';
 import * as protocol from './protocol.js';
 import { HandshakeFlag, Info, Option, OptionReply } from './protocol.js';
@@ -31,13 +32,13 @@ export class Handshake {
   #structuredReplies = false;
   #noZeroes = false;
   #fixedNewstyle = false;
-  /** The export for which base:allocation was last selected. */
-  #contextExport: NbdExport | null = null;
+  /** The name of the export for which base:allocation was last selected. */
+  #contextExport: string | null = null;
 
   constructor(
     private readonly link: HandshakeLink,
     private readonly directory: ExportDirectory,
-    private readonly onReady: (session: Session) => void,
+    private readonly onReady: (session: Session, disk: OpenDisk) => void,
   ) {}
 
   start(): void {
@@ -127,12 +128,13 @@ export class Handshake {
   #onExportName(data: Buffer): void {
     const tooLong = data.length > protocol.MAX_STRING_BYTES;
     const found = tooLong ? null : this.directory.find(data.toString('utf8'));
-    if (found === null) {
+    const disk = found && openOrNull(found);
+    if (disk === null) {
       this.link.close();
       return;
     }
-    this.link.send(protocol.encodeExportNameReply(this.#exportInfo(found), this.#noZeroes));
-    this.#enter(found);
+    this.link.send(protocol.encodeExportNameReply(this.#exportInfo(found!), this.#noZeroes));
+    this.#enter(found!, disk);
   }
 
   #onList(data: Buffer): void {
@@ -150,16 +152,21 @@ export class Handshake {
     const request = protocol.decodeInfoRequest(data);
     const found = this.#findOrRefuse(option, request);
     if (request === null || found === null) return;
+    const disk = option === Option.go ? openOrNull(found) : null;
+    if (option === Option.go && disk === null) {
+      this.#answer(option, OptionReply.errorUnknown);
+      return;
+    }
     this.#reply(option, OptionReply.info, protocol.encodeExportInfo(this.#exportInfo(found)));
     for (const info of new Set(request.infos)) {
       const payload = encodeInfo(info, found);
       if (payload !== null) this.#reply(option, OptionReply.info, payload);
     }
-    if (option === Option.info) {
+    if (disk === null) {
       this.#answer(option, OptionReply.ack);
     } else {
       this.#reply(option, OptionReply.ack);
-      this.#enter(found);
+      this.#enter(found, disk);
     }
   }
 
@@ -183,7 +190,7 @@ export class Handshake {
       const id = selecting ? protocol.ALLOCATION_CONTEXT_ID : 0;
       const context = { id, name: protocol.ALLOCATION_CONTEXT };
       this.#reply(option, OptionReply.metaContext, protocol.encodeMetaContext(context));
-      if (selecting) this.#contextExport = found;
+      if (selecting) this.#contextExport = found.name;
     }
     this.#answer(option, OptionReply.ack);
   }
@@ -205,17 +212,18 @@ export class Handshake {
 
   #exportInfo(found: NbdExport): protocol.ExportInfo {
     return {
-      sizeBytes: found.device.sizeBytes,
-      transmissionFlags: transmissionFlags(found.device, this.#structuredReplies),
+      sizeBytes: found.facts.sizeBytes,
+      transmissionFlags: transmissionFlags(found.facts, this.#structuredReplies),
     };
   }
 
-  #enter(found: NbdExport): void {
-    this.onReady({
-      device: found.device,
+  #enter(found: NbdExport, disk: OpenDisk): void {
+    const session = {
+      device: disk.device,
       structuredReplies: this.#structuredReplies,
-      allocationContext: this.#contextExport?.device === found.device,
-    });
+      allocationContext: this.#contextExport === found.name,
+    };
+    this.onReady(session, disk);
   }
 
   #reply(option: number, type: number, data?: Uint8Array): void {
@@ -229,6 +237,16 @@ export class Handshake {
   }
 }
 
+/** Null for a disk that went away between being found and being opened. */
+function openOrNull(found: NbdExport): OpenDisk | null {
+  try {
+    return found.open();
+  } catch (error) {
+    if (isChunkvolError(error)) return null;
+    throw error;
+  }
+}
+
 /** Null for information that this server does not have, or has sent already. */
 function encodeInfo(info: number, found: NbdExport): Buffer | null {
   switch (info) {
@@ -237,7 +255,7 @@ function encodeInfo(info: number, found: NbdExport): Buffer | null {
     case Info.description:
       return protocol.encodeTextInfo(info, found.description);
     case Info.blockSize:
-      return protocol.encodeBlockSizeInfo(blockSizes(found.device));
+      return protocol.encodeBlockSizeInfo(blockSizes(found.facts));
     default:
       return null;
   }

@@ -13,7 +13,13 @@ import { NbdClient } from '../../src/nbd/client.js';
 import { NbdError } from '../../src/nbd/errno.js';
 import { Errno } from '../../src/nbd/protocol.js';
 import { MemoryDevice } from '../support/memory-device.js';
-import { eventually, pattern, startServer, temporaryFolder } from '../support/nbd-harness.js';
+import {
+  eventually,
+  exportOf,
+  pattern,
+  startServer,
+  temporaryFolder,
+} from '../support/nbd-harness.js';
 import { describeWith, pathOf } from '../support/tools.js';
 
 const MIB = 2 ** 20;
@@ -62,7 +68,7 @@ describeWith(['nbdinfo'], 'nbdinfo', () => {
   it('shows what the server offers', async () => {
     const device = new MemoryDevice(SIZE, { blockBytes: 16384 });
     const frozen = new MemoryDevice(4096, { readOnly: true });
-    const more = [{ name: 'disk@monday', description: '', device: frozen }];
+    const more = [exportOf('disk@monday', '', frozen)];
     await using served = await startServer(device, {}, more);
     const output = await run(pathOf('nbdinfo'), '--json', nbdUri(served.address, 'disk'));
     const info = JSON.parse(output) as { exports: Record<string, unknown>[] };
@@ -130,7 +136,7 @@ describeWith(['nbdcopy'], 'nbdcopy', () => {
     const source = new MemoryDevice(SIZE);
     const target = new MemoryDevice(SIZE);
     await source.write(0, makeImage());
-    const more = [{ name: 'target', description: '', device: target }];
+    const more = [exportOf('target', '', target)];
     await using served = await startServer(source, {}, more);
     const uris = [nbdUri(served.address), nbdUri(served.address, 'target')];
     await run(pathOf('nbdcopy'), '--connections=4', '--requests=32', ...uris);

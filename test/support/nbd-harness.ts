@@ -19,6 +19,11 @@ export interface TestServer extends AsyncDisposable {
   readonly errors: string[];
 }
 
+/** A device that is always open. */
+export function exportOf(name: string, description: string, device: BlockDevice): NbdExport {
+  return { name, description, facts: device, open: () => ({ device, close: () => undefined }) };
+}
+
 /** Serves `device` as "" and "disk", and what `more` holds under its names. */
 export async function startServer(
   device: BlockDevice,
@@ -26,7 +31,7 @@ export async function startServer(
   more: readonly NbdExport[] = [],
 ): Promise<TestServer> {
   const folder = temporaryFolder();
-  const all = [{ name: 'disk', description: 'a disk for tests', device }, ...more];
+  const all = [exportOf('disk', 'a disk for tests', device), ...more];
   const errors: string[] = [];
   const server = new NbdServer({
     find: (name) => all.find((one) => one.name === (name === '' ? 'disk' : name)) ?? null,

@@ -1,15 +1,17 @@
 /** The handshake against a scripted client: what is sent in, what comes out, and when it ends. */
 import { describe, expect, it } from 'vitest';
+import { ChunkvolError } from '../../../src/base/errors.js';
 import type { NbdExport, Session } from '../../../src/nbd/exports.js';
 import { Handshake } from '../../../src/nbd/handshake.js';
 import { Intake } from '../../../src/nbd/intake.js';
 import * as protocol from '../../../src/nbd/protocol.js';
 import { Info, Option, OptionReply, TransmissionFlag } from '../../../src/nbd/protocol.js';
 import { MemoryDevice } from '../../support/memory-device.js';
+import { exportOf } from '../../support/nbd-harness.js';
 
 const SIZE = 5_000_000;
-const disk: NbdExport = { name: 'disk', description: 'Ein Daten­träger', device: device() };
-const frozen: NbdExport = { name: 'frozen', description: '', device: device(true) };
+const disk = exportOf('disk', 'Ein Daten­träger', device());
+const frozen = exportOf('frozen', '', device(true));
 
 function device(readOnly = false): MemoryDevice {
   return new MemoryDevice(SIZE, { blockBytes: 16384, readOnly });
@@ -24,7 +26,10 @@ class Script {
   #waiting: (() => void) | null = null;
   readonly #intake = new Intake(() => undefined);
 
-  constructor(private readonly manual = false) {
+  constructor(
+    private readonly manual = false,
+    exports: readonly NbdExport[] = [disk, frozen],
+  ) {
     const handshake = new Handshake(
       {
         intake: this.#intake,
@@ -36,16 +41,16 @@ class Script {
         close: () => (this.closed = true),
       },
       {
-        find: (name) => [disk, frozen].find((one) => one.name === (name || 'disk')) ?? null,
-        list: () => [disk, frozen],
+        find: (name) => exports.find((one) => one.name === (name || 'disk')) ?? null,
+        list: () => [...exports],
       },
       (session) => (this.session = session),
     );
     handshake.start();
   }
 
-  static afterFlags(flags = 3): Script {
-    const script = new Script();
+  static afterFlags(flags = 3, exports?: readonly NbdExport[]): Script {
+    const script = new Script(false, exports);
     script.push(protocol.encodeClientFlags(flags));
     script.sent();
     return script;
@@ -134,7 +139,7 @@ describe('EXPORT_NAME', () => {
       hasFlags | readOnly | sendFlush | sendFua | sendCache | canMultiConn,
     );
     expect(script.session).toEqual({
-      device: frozen.device,
+      device: frozen.facts,
       structuredReplies: false,
       allocationContext: false,
     });
@@ -147,6 +152,29 @@ describe('EXPORT_NAME', () => {
       expect([script.closed, script.session]).toEqual([true, null]);
       expect(script.sent()).toHaveLength(0);
     }
+  });
+});
+
+describe('a disk that cannot be opened', () => {
+  const gone = {
+    ...frozen,
+    name: 'gone',
+    open: () => {
+      throw new ChunkvolError('not-found', 'there is no snapshot gone');
+    },
+  };
+
+  it('is answered like one that was never there', () => {
+    const script = Script.afterFlags(3, [disk, gone]);
+    expect(script.types(Option.go, goData('gone'))).toEqual([OptionReply.errorUnknown]);
+    expect([script.session, script.closed]).toEqual([null, false]);
+    expect(script.types(Option.go, goData('disk'))).toEqual([OptionReply.info, OptionReply.ack]);
+  });
+
+  it('ends the connection of a client that asks by EXPORT_NAME', () => {
+    const script = Script.afterFlags(3, [disk, gone]);
+    script.push(protocol.encodeOption(Option.exportName, Buffer.from('gone')));
+    expect([script.session, script.closed]).toEqual([null, true]);
   });
 });
 
@@ -167,7 +195,7 @@ describe('GO and INFO', () => {
     expect(description!.toString('utf8', 2)).toBe('Ein Daten­träger');
     expect(script.session).toBeNull();
     expect(script.types(Option.go, goData('disk'))).toEqual([OptionReply.info, OptionReply.ack]);
-    expect(script.session?.device).toBe(disk.device);
+    expect(script.session?.device).toBe(disk.facts);
   });
 
   it('show DF only after structured replies', () => {

@@ -13,6 +13,7 @@ import {
   ManualClock,
   RawClient,
   eventually,
+  exportOf,
   pattern,
   requestBytes,
   sleep,
@@ -75,11 +76,9 @@ describe('during the handshake', () => {
   });
 
   it('a client that asks without end and never reads is stopped by itself', async () => {
-    const more = Array.from({ length: 100 }, (_, index) => ({
-      name: `export-${index}`,
-      description: 'd'.repeat(4000),
-      device: new MemoryDevice(MIB),
-    }));
+    const more = Array.from({ length: 100 }, (_, index) =>
+      exportOf(`export-${index}`, 'd'.repeat(4000), new MemoryDevice(MIB)),
+    );
     let lists = 0;
     await using served = await startServer(new MemoryDevice(MIB), {
       list: () => {

@@ -7,6 +7,7 @@ import { ChunkvolError, isChunkvolError } from '../../../src/base/errors.js';
 import { nbdUri } from '../../../src/nbd/address.js';
 import { NbdClient } from '../../../src/nbd/client.js';
 import { NbdError } from '../../../src/nbd/errno.js';
+import type { NbdExport } from '../../../src/nbd/exports.js';
 import * as protocol from '../../../src/nbd/protocol.js';
 import { Command, Errno, MAX_PAYLOAD_BYTES } from '../../../src/nbd/protocol.js';
 import { NbdServer } from '../../../src/nbd/server.js';
@@ -16,7 +17,9 @@ import {
   ManualClock,
   RawClient,
   eventually,
+  exportOf,
   pattern,
+  sleep,
   startServer,
   temporaryFolder,
 } from '../../support/nbd-harness.js';
@@ -274,10 +277,72 @@ describe('requests in flight', () => {
   });
 });
 
+describe('a disk', () => {
+  /** An export that counts how often its disk is opened and closed. */
+  function counted(device: MemoryDevice): { one: NbdExport; opened: number; closed: number } {
+    const counts = {
+      opened: 0,
+      closed: 0,
+      one: {
+        ...exportOf('counted', '', device),
+        open: () => {
+          counts.opened += 1;
+          return { device, close: () => (counts.closed += 1) };
+        },
+      },
+    };
+    return counts;
+  }
+
+  it('is opened for each client that chooses it, and for nobody who only asks', async () => {
+    const counts = counted(new MemoryDevice(MIB));
+    await using served = await startServer(new MemoryDevice(MIB), {}, [counts.one]);
+    await NbdClient.list(served.address);
+    const other = await NbdClient.connect(served.address);
+    expect(counts).toMatchObject({ opened: 0, closed: 0 });
+    const clients = await Promise.all(
+      [1, 2].map(() => NbdClient.connect(served.address, { exportName: 'counted' })),
+    );
+    expect(counts).toMatchObject({ opened: 2, closed: 0 });
+    for (const client of [...clients, other]) await client.disconnect();
+    await eventually(() => counts.closed === 2);
+    await served.server.close();
+    expect(counts).toMatchObject({ opened: 2, closed: 2 });
+  });
+
+  it('is closed once its last request is done, also when the client has vanished', async () => {
+    const gate = new Gate();
+    const counts = counted(new MemoryDevice(MIB, { before: () => gate.passed }));
+    await using served = await startServer(new MemoryDevice(MIB), {}, [counts.one]);
+    const raw = await RawClient.transmitting(served.address, 'counted');
+    raw.request({ command: Command.flush });
+    await sleep(20);
+    raw.socket.destroy();
+    await raw.closed;
+    await sleep(20);
+    expect(counts.closed).toBe(0);
+    gate.open();
+    await eventually(() => counts.closed === 1);
+  });
+
+  it('that grows takes requests beyond its old end, from clients of before as well', async () => {
+    const device = new MemoryDevice(MIB);
+    await using served = await startServer(device);
+    const before = await NbdClient.connect(served.address);
+    expect(await errnoOf(before.write(MIB, pattern(512)))).toBe(Errno.noSpace);
+    device.sizeBytes = 2 * MIB;
+    await before.write(MIB, pattern(512));
+    const after = await NbdClient.connect(served.address);
+    expect(after.sizeBytes).toBe(2 * MIB);
+    expect((await after.read(MIB, 512)).equals(pattern(512))).toBe(true);
+    await Promise.all([before.disconnect(), after.disconnect()]);
+  });
+});
+
 describe('addresses', () => {
   it('can be TCP, with a port of the system’s choice', async () => {
     const device = new MemoryDevice(MIB);
-    const one = { name: 'a/b', description: '', device };
+    const one = exportOf('a/b', '', device);
     const server = new NbdServer({
       find: (name) => (name === 'a/b' ? one : null),
       list: () => [one],
@@ -296,7 +361,7 @@ describe('addresses', () => {
 
   it('list their exports, and refuse unknown ones with a reason', async () => {
     const device = new MemoryDevice(MIB);
-    const more = [{ name: 'disk@monday', description: 'a snapshot', device }];
+    const more = [exportOf('disk@monday', 'a snapshot', device)];
     await using served = await startServer(device, {}, more);
     expect(await NbdClient.list(served.address)).toEqual([
       { name: 'disk', description: 'a disk for tests' },
