@@ -13,6 +13,8 @@ import { allControlSockets, possibleControlSockets } from './runtime-folder.js';
 
 export interface CallOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
+  /** Gets the pieces of a long result, in order. */
+  readonly onPart?: ((part: unknown) => void) | undefined;
   /** Aborting leaves the connection, which makes the server abort the operation. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -37,7 +39,7 @@ export class ControlClient {
 
   /** The operation's result. Throws the server's error; 'closed' when the server died meanwhile. */
   call(operation: string, args: object = {}, options: CallOptions = {}): Promise<unknown> {
-    const { signal, onProgress } = options;
+    const { signal, onProgress, onPart } = options;
     const socket = net.connect({ path: this.path });
     return new Promise<unknown>((resolve, reject) => {
       const onAbort = (): void => {
@@ -60,6 +62,7 @@ export class ControlClient {
         const reply = decodeReply(line);
         if (reply === null) return;
         if ('progress' in reply) onProgress?.(reply.progress);
+        else if ('part' in reply) onPart?.(reply.part);
         else if ('result' in reply) resolve(reply.result);
         else reject(decodeError(reply.error));
       });

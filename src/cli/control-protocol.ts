@@ -3,6 +3,7 @@
  *
  *   client  {"protocol": 1, "operation": "sync", "arguments": {…}}
  *   server  {"progress": {…}}                   any number of times
+ *           {"part": …}                         any number of times: pieces of a result of any length
  *           {"result": …}  or  {"error": {"code": "…", "message": "…"}}, then the end
  *
  * A client that goes away before the end has its operation aborted.
@@ -30,6 +31,7 @@ export interface ControlRequest {
 
 export type ControlReply =
   | { readonly progress: Progress }
+  | { readonly part: unknown }
   | { readonly result: unknown }
   | { readonly error: { readonly code: ErrorCode; readonly message: string } };
 
@@ -57,7 +59,7 @@ export function decodeRequest(line: string): ControlRequest | null {
 export function decodeReply(line: string): ControlReply | null {
   const value = parse(line);
   if (value === null) return null;
-  const known = ['progress', 'result', 'error'].some((key) => key in value);
+  const known = ['progress', 'part', 'result', 'error'].some((key) => key in value);
   return known ? (value as unknown as ControlReply) : null;
 }
 

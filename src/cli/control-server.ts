@@ -17,6 +17,8 @@ import type { ControlReply, ControlRequest, Progress } from './control-protocol.
 
 export interface OperationContext {
   readonly onProgress: (progress: Progress) => void;
+  /** Hands over a piece of a result that may be long; resolves when there is room for the next one. */
+  readonly send: (part: unknown) => Promise<void>;
   /** Aborted when the client goes away, or the server stops. */
   readonly signal: AbortSignal;
 }
@@ -102,6 +104,10 @@ export class ControlServer {
       onProgress: atMostEvery(PROGRESS_INTERVAL_MS, (progress) => {
         say({ progress });
       }),
+      send: async (part) => {
+        say({ part });
+        if (socket.writableNeedDrain) await drained(socket);
+      },
     };
     try {
       const request = checkRequest(line);
@@ -118,6 +124,17 @@ export class ControlServer {
     if (known) return this.operations[request.operation]!;
     throw new ChunkvolError('usage', `the server knows no operation ${request.operation}`);
   }
+}
+
+/** Waits until the client has taken what was sent, or is gone. */
+function drained(socket: net.Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      socket.off('drain', done).off('close', done);
+      resolve();
+    };
+    socket.on('drain', done).on('close', done);
+  });
 }
 
 function checkRequest(line: string): ControlRequest {
