@@ -65,12 +65,13 @@ export class Measures {
 
   /**
    * Calls `visit` for every range that differs between a snapshot and another one (null: the disk as it
-   * is), ascending; ranges that touch are one. Throws 'not-found', 'interrupted', and what `visit` throws.
+   * is), ascending, one after the other; ranges that touch are one. Throws 'not-found', 'interrupted',
+   * and what `visit` throws.
    */
   changes(
     from: string,
     to: string | null,
-    visit: (range: ChangedRange) => void,
+    visit: (range: ChangedRange) => void | Promise<void>,
     signal?: AbortSignal,
   ): Promise<void> {
     return this.epochs.run(async () => {
@@ -125,24 +126,24 @@ async function compare(
   trees: readonly MapPointer[],
   readNode: ReadNode,
   blockBytes: number,
-  visit: (range: ChangedRange) => void,
+  visit: (range: ChangedRange) => void | Promise<void>,
   signal?: AbortSignal,
 ): Promise<void> {
   let open = { offset: 0, bytes: 0 };
   const differs = (versions: readonly Version[]): boolean =>
     versions.some((version) => version.trees.length === 1);
-  const leaf = (versions: readonly LoadedVersion[], index: number): void => {
+  const leaf = async (versions: readonly LoadedVersion[], index: number): Promise<void> => {
     for (let slot = 0; slot < NODE_FANOUT; slot++) {
       if (!differs(slotVersions(versions, slot))) continue;
       const offset = (index * NODE_FANOUT + slot) * blockBytes;
       if (offset === open.offset + open.bytes) {
         open.bytes += blockBytes;
       } else {
-        if (open.bytes > 0) visit(open);
+        if (open.bytes > 0) await visit(open);
         open = { offset, bytes: blockBytes };
       }
     }
   };
   await walkTrees(trees, readNode, { enter: differs, leaf }, signal);
-  if (open.bytes > 0) visit(open);
+  if (open.bytes > 0) await visit(open);
 }

@@ -171,7 +171,7 @@ export class Volume implements BlockDevice {
   async changes(
     from: string,
     to: string | null,
-    visit: (range: ChangedRange) => void,
+    visit: (range: ChangedRange) => void | Promise<void>,
     signal?: AbortSignal,
   ): Promise<void> {
     this.requireWritable();
