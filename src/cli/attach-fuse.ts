@@ -2,8 +2,10 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
 import { ChunkvolError, errorMessage, fromSystem } from '../base/errors.js';
+import { nbdUri, type NbdAddress } from '../nbd/address.js';
 import type { Attachment } from './attachment.js';
 import { listMounts } from './mounts.js';
+import { exportName } from './served-exports.js';
 import { findTool, lastLine, requireTools, runTool } from './tools.js';
 import { waitUntil } from './wait.js';
 
@@ -11,12 +13,12 @@ const FUSE_DEVICE = '/dev/fuse';
 const MOUNT_TIMEOUT_MS = 30_000;
 
 /** Throws ChunkvolError: 'missing-tool', 'exists' when the path cannot become the file, 'io'. */
-export function prepareFuse(target: string): Attachment {
+export function prepareFuse(target: string): Pick<Attachment, 'createdFile'> {
   requireTools('nbdfuse', 'fusermount3');
   if (!fs.existsSync(FUSE_DEVICE)) {
     throw new ChunkvolError('missing-tool', 'the kernel has no FUSE; load it with: modprobe fuse');
   }
-  return { kind: 'fuse', target, createdFile: makeFile(target) };
+  return { createdFile: makeFile(target) };
 }
 
 /** An absent file is created. */
@@ -40,7 +42,10 @@ function makeFile(target: string): boolean {
 }
 
 /** Undoes prepareFuse. */
-export function removeFuseFile({ target, createdFile }: Attachment): void {
+export function removeFuseFile({
+  target,
+  createdFile,
+}: Pick<Attachment, 'target' | 'createdFile'>): void {
   if (createdFile && fs.statSync(target, { throwIfNoEntry: false })?.size === 0) {
     fs.rmSync(target, { force: true });
   }
@@ -48,14 +53,15 @@ export function removeFuseFile({ target, createdFile }: Attachment): void {
 
 /** Starts nbdfuse, which goes on in the background; what it has to say goes to the file `log`. */
 export async function connectFuse(
-  { target }: Attachment,
-  socket: string,
+  { target, snapshot }: Attachment,
+  address: NbdAddress,
   options: { readonly readOnly: boolean; readonly log: string; readonly signal: AbortSignal },
 ): Promise<void> {
   const log = fs.openSync(options.log, 'a', 0o600);
   const before = fs.fstatSync(log).size;
   const flags = options.readOnly ? ['-r'] : [];
-  const child = spawn(findTool('nbdfuse'), [...flags, target, '--unix', socket], {
+  const uri = nbdUri(address, exportName(snapshot));
+  const child = spawn(findTool('nbdfuse'), [...flags, target, uri], {
     detached: true,
     cwd: '/',
     stdio: ['ignore', log, log],

@@ -2,7 +2,9 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { ChunkvolError, errnoOf, fromSystem } from '../base/errors.js';
-import type { Attachment } from './attachment.js';
+import type { NbdAddress } from '../nbd/address.js';
+import type { Attachment, Target } from './attachment.js';
+import { exportName } from './served-exports.js';
 import { requireTools, runTool } from './tools.js';
 import { waitUntil } from './wait.js';
 
@@ -12,7 +14,7 @@ const CONNECTIONS = 2;
 const SETTLE_TIMEOUT_MS = 10_000;
 
 /** Throws ChunkvolError: 'missing-tool', 'exists' when the device is connected to something already. */
-export function prepareNbd(device: string): Attachment {
+export function prepareNbd(device: string): void {
   requireTools('nbd-client');
   if (!fs.existsSync(sysPath(device)) || !fs.existsSync(device)) {
     throw new ChunkvolError(
@@ -26,23 +28,20 @@ export function prepareNbd(device: string): Attachment {
       `${device} is connected already; use another device, or free it with: nbd-client -d ${device}`,
     );
   }
-  return { kind: 'nbd', target: device, createdFile: false };
 }
 
 /** Returns when the device has its size. */
 export async function connectNbd(
-  { target }: Attachment,
-  socket: string,
+  { target, snapshot }: Attachment,
+  address: NbdAddress,
   options: { readonly readOnly: boolean; readonly sizeBytes: number; readonly signal: AbortSignal },
 ): Promise<void> {
-  const flags = [
-    '-b',
-    `${BLOCK_BYTES}`,
-    '-C',
-    `${CONNECTIONS}`,
-    ...(options.readOnly ? ['-R'] : []),
-  ];
-  await runTool('nbd-client', ['-unix', socket, target, ...flags]);
+  const place =
+    address.kind === 'unix' ? ['-unix', address.path] : [address.host, `${address.port}`];
+  const name = snapshot === null ? [] : ['-N', exportName(snapshot)];
+  const sizes = ['-b', `${BLOCK_BYTES}`, '-C', `${CONNECTIONS}`];
+  const access = options.readOnly ? ['-R'] : [];
+  await runTool('nbd-client', [...place, target, ...name, ...sizes, ...access]);
   const hasSize = (): boolean => deviceBytes(target) === options.sizeBytes;
   if (await waitUntil(hasSize, SETTLE_TIMEOUT_MS, options.signal)) return;
   throw new ChunkvolError('io', `${target} does not get its size of ${options.sizeBytes} bytes`);
@@ -53,7 +52,7 @@ export async function connectNbd(
  * holds cannot be written, unless the server is gone.
  */
 export async function disconnectNbd(
-  { target }: Attachment,
+  { target }: Target,
   { serverGone }: { readonly serverGone: boolean },
 ): Promise<void> {
   if (!isConnected(target)) return;

@@ -8,9 +8,14 @@ export interface Attachment {
   readonly kind: 'nbd' | 'fuse';
   /** /dev/nbd0, or the absolute path of the file. */
   readonly target: string;
+  /** The snapshot that is shown; null is the disk itself. */
+  readonly snapshot: string | null;
   /** The file was made for this, and goes with it. */
   readonly createdFile: boolean;
 }
+
+/** A place, whatever is to be shown there. */
+export type Target = Pick<Attachment, 'kind' | 'target'>;
 
 const NBD_DEVICE = /^\/dev\/nbd\d+$/;
 
@@ -18,7 +23,7 @@ const NBD_DEVICE = /^\/dev\/nbd\d+$/;
  * From what the user typed: a device of the kernel, or else the path of a file, through no symbolic
  * link, as the kernel lists its mounts.
  */
-export function parseTarget(text: string): Pick<Attachment, 'kind' | 'target'> {
+export function parseTarget(text: string): Target {
   const target = path.resolve(text);
   if (NBD_DEVICE.test(target)) return { kind: 'nbd', target };
   try {

@@ -2,10 +2,11 @@
  * What can be done with an open volume, whoever has it open: a server asked over its control socket,
  * or the command itself. Arguments and results are JSON, so that both ways are one.
  *
- * Long operations exclude one another: two at once would only slow each other down, and a repair must
- * not change files under a sync.
+ * Long operations exclude one another where two at once would get into each other's way: a repair must
+ * not change files under a sync, nor a collection take away what a scrub is about to read. Those of
+ * snapshots take a moment only, and go on beside all others.
  */
-import { ChunkvolError, errorMessage, exitStatus, isChunkvolError } from '../base/errors.js';
+import { errorMessage, exitStatus, isChunkvolError } from '../base/errors.js';
 import type { Environment } from '../store/context.js';
 import type { UnlockedVolume } from '../store/key-files.js';
 import { openRemote } from '../sync/open-remote.js';
@@ -15,7 +16,11 @@ import type { Volume } from '../volume/volume.js';
 import type { Attachment } from './attachment.js';
 import type { Operation, OperationContext } from './control-server.js';
 import { mendingHost, runRepair, runScrub } from './mending.js';
+import type { ServedExports } from './served-exports.js';
+import { snapshotOperations } from './snapshot-operations.js';
+import { LongWork } from './long-work.js';
 import { makeStatus, type ServerStatus } from './status-report.js';
+import { volumeOperations } from './volume-operations.js';
 
 /** Whoever has the volume open. */
 export interface OperationHost {
@@ -27,6 +32,8 @@ export interface OperationHost {
   /** null when the volume is open for one command only. */
   readonly server: ServerStatus | null;
   readonly attachments: readonly Attachment[];
+  /** null when nothing is served. */
+  readonly served: ServedExports | null;
 }
 
 export interface SyncArguments {
@@ -47,7 +54,13 @@ export interface RepairArguments {
   readonly from: string | null;
 }
 
-export type OperationName = 'status' | 'sync' | 'scrub' | 'repair';
+export type OperationName =
+  | 'status'
+  | 'sync'
+  | 'scrub'
+  | 'repair'
+  | keyof ReturnType<typeof snapshotOperations>
+  | keyof ReturnType<typeof volumeOperations>;
 
 /** The operations on one open volume. Callers know the argument and result types of each. */
 export function operationsOf(host: OperationHost): Record<OperationName, Operation> {
@@ -56,29 +69,24 @@ export function operationsOf(host: OperationHost): Record<OperationName, Operati
   return {
     status: () => makeStatus(host),
     sync: long.exclusive('sync', (args, context) => syncAll(host, args as SyncArguments, context)),
-    scrub: long.exclusive('scrub', (_, context) => runScrub(mending, context)),
-    repair: long.exclusive('repair', (args, context) =>
-      runRepair(mending, args as RepairArguments, context),
+    scrub: long.exclusive('scrub', (_, context) =>
+      holding(host.volume, () => runScrub(mending, context)),
     ),
+    repair: long.exclusive('repair', (args, context) =>
+      holding(host.volume, () => runRepair(mending, args as RepairArguments, context)),
+    ),
+    ...snapshotOperations(host),
+    ...volumeOperations(host, long),
   };
 }
 
-class LongWork {
-  #running: string | null = null;
-
-  exclusive(name: string, operation: Operation): Operation {
-    return async (args, context) => {
-      if (this.#running !== null) {
-        const message = `a ${this.#running} of this volume is running; try again when it is done`;
-        throw new ChunkvolError('in-use', message);
-      }
-      this.#running = name;
-      try {
-        return await operation(args, context);
-      } finally {
-        this.#running = null;
-      }
-    };
+/** Has no file deleted while it works. */
+async function holding<T>(volume: Volume, work: () => Promise<T>): Promise<T> {
+  const release = volume.holdDeletion();
+  try {
+    return await work();
+  } finally {
+    release();
   }
 }
 

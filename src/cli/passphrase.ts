@@ -74,6 +74,12 @@ function fromEnvironment(): Credential | null {
   return value === undefined ? null : passphrase(value);
 }
 
+/** The environment for a program that is started without the passphrase having been read. */
+export function environmentForOthers(): NodeJS.ProcessEnv {
+  const entries = Object.entries(process.env);
+  return Object.fromEntries(entries.filter(([name]) => name !== PASSPHRASE_VARIABLE));
+}
+
 function passphrase(text: string): Credential {
   if (text === '') throw emptyPassphrase();
   const bytes = new TextEncoder().encode(text.normalize('NFC'));

@@ -4,14 +4,19 @@ import { Command } from 'commander';
 import { EXIT_STATUSES } from './exit.js';
 import { addGlobalOptions } from './options.js';
 import { addAttach } from './verbs/attach.js';
+import { addClone } from './verbs/clone.js';
 import { addCreate } from './verbs/create.js';
 import { addDetach } from './verbs/detach.js';
+import { addGc } from './verbs/gc.js';
+import { addHold } from './verbs/hold.js';
 import { addKey } from './verbs/key.js';
 import { addRemote } from './verbs/remote.js';
 import { addRepair } from './verbs/repair.js';
+import { addResize } from './verbs/resize.js';
 import { addRestore } from './verbs/restore.js';
 import { addScrub } from './verbs/scrub.js';
 import { addServe } from './verbs/serve.js';
+import { addSnapshot } from './verbs/snapshot.js';
 import { addStatus } from './verbs/status.js';
 import { addSync } from './verbs/sync.js';
 
@@ -22,12 +27,17 @@ const VERBS = [
   addDetach,
   addServe,
   addStatus,
+  addSnapshot,
+  addClone,
+  addResize,
+  addGc,
   addKey,
   addRemote,
   addSync,
   addRestore,
   addScrub,
   addRepair,
+  addHold,
 ];
 
 /** Commander's own failures come as CommanderError; the process is never ended from within. */

@@ -8,18 +8,21 @@
  * process.
  */
 import { errorMessage } from '../base/errors.js';
-import { NbdServer } from '../nbd/server.js';
-import type { NbdExport } from '../nbd/exports.js';
 import { nbdUri, type NbdAddress } from '../nbd/address.js';
-import type { Attachment } from './attachment.js';
+import { NbdServer } from '../nbd/server.js';
+import { Attachments } from './attachments.js';
+import type { Attachment, Target } from './attachment.js';
 import { ControlServer, type Operation, type OperationContext } from './control-server.js';
 import { operationsOf } from './operations.js';
+import { ServedExports } from './served-exports.js';
 import { openSession, type Session, type SessionOptions } from './session.js';
 import { onStopSignal } from './signals.js';
 
 export interface ServeOptions extends SessionOptions {
   readonly address: NbdAddress;
   readonly controlPath: string;
+  /** Ends with the last thing that is attached. */
+  readonly background: boolean;
   readonly onNotice: (line: string) => void;
   /** Told once clients are accepted. */
   readonly onReady: (uri: string) => void;
@@ -29,9 +32,19 @@ export interface ServeOptions extends SessionOptions {
 export interface ServerFacts {
   readonly pid: number;
   readonly uri: string;
+  readonly address: NbdAddress;
   readonly folder: string;
-  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  /** Ends with the last thing that is attached. */
+  readonly background: boolean;
+  /** Clients of the disk itself. */
+  readonly diskUsers: number;
   readonly attachments: readonly Attachment[];
+}
+
+interface StopArguments {
+  /** Where nothing is attached any more; null: end whatever else is attached. */
+  readonly targets: readonly string[] | null;
 }
 
 /** Serves until it is told to stop. Throws what opening, listening and closing throw. */
@@ -51,8 +64,9 @@ export async function serve(folder: string, options: ServeOptions): Promise<void
 class ServeProcess {
   readonly stopped: Promise<void>;
   #onStopped!: () => void;
-  #uri = '';
-  readonly #attachments: Attachment[] = [];
+  #address: NbdAddress;
+  readonly #attachments: Attachments;
+  readonly #exports: ServedExports;
   readonly #nbd: NbdServer;
   #control: ControlServer | null = null;
   #shutDown: Promise<void> | null = null;
@@ -64,22 +78,20 @@ class ServeProcess {
     this.stopped = new Promise((resolve) => {
       this.#onStopped = resolve;
     });
-    const served = this.#export();
-    this.#nbd = new NbdServer({
-      find: (name) => (name === '' || name === served.name ? served : null),
-      list: () => [served],
-      onError: options.onNotice,
-    });
+    this.#address = options.address;
+    this.#attachments = new Attachments(session.volume, () => this.#exports.users(null));
+    this.#exports = new ServedExports(session.volume, this.#attachments.all);
+    const { find, list } = this.#exports;
+    this.#nbd = new NbdServer({ find, list, onError: options.onNotice });
   }
 
   async start(): Promise<void> {
-    const address = await this.#nbd.listen(this.options.address);
-    this.#uri = nbdUri(address);
+    this.#address = await this.#nbd.listen(this.options.address);
     this.#control = await ControlServer.start(this.options.controlPath, this.#operations());
     onStopSignal(() => {
       this.#onStopped();
     });
-    this.options.onReady(this.#uri);
+    this.options.onReady(nbdUri(this.#address));
   }
 
   /** Ends everything, once; throws when the volume could not be closed properly. */
@@ -99,45 +111,51 @@ class ServeProcess {
     }
   }
 
-  #export(): NbdExport {
-    const { volume } = this.session;
-    return {
-      name: volume.name,
-      description: `chunkvol volume ${volume.name}`,
-      facts: volume,
-      open: () => ({ device: volume, close: () => undefined }),
-    };
-  }
-
   #operations(): Record<string, Operation> {
     const { session } = this;
     const host = {
       ...session,
-      server: { pid: process.pid, uri: this.#uri },
-      attachments: this.#attachments,
+      server: { pid: process.pid, uri: nbdUri(this.#address) },
+      attachments: this.#attachments.all,
+      served: this.#exports,
     };
     return {
       ...operationsOf(host),
-      attached: (args) => Promise.resolve(this.#attached(args as { register?: Attachment })),
-      stop: (_, context) => this.#stop(context),
+      attached: () => Promise.resolve(this.#facts()),
+      register: (args) => Promise.resolve(this.#attachments.add(args as Attachment)),
+      unregister: (args) => {
+        this.#attachments.remove((args as Pick<Target, 'target'>).target);
+        return Promise.resolve();
+      },
+      stop: (args, context) => this.#stop(args as StopArguments, context),
     };
   }
 
-  #attached({ register }: { register?: Attachment }): ServerFacts {
-    if (register) this.#attachments.push(register);
+  #facts(): ServerFacts {
+    const { folder, volume } = this.session;
     return {
       pid: process.pid,
-      uri: this.#uri,
-      folder: this.session.folder,
-      sizeBytes: this.session.volume.sizeBytes,
-      attachments: this.#attachments,
+      uri: nbdUri(this.#address),
+      address: this.#address,
+      folder,
+      readOnly: volume.readOnly,
+      background: this.options.background,
+      diskUsers: this.#exports.users(null),
+      attachments: this.#attachments.all,
     };
   }
 
-  async #stop({ signal }: OperationContext): Promise<void> {
+  /** Whether it ends; while more is attached than what `targets` names, it goes on without that. */
+  async #stop({ targets }: StopArguments, { signal }: OperationContext): Promise<boolean> {
+    const isLast = this.#attachments.all.every(({ target }) => targets?.includes(target) ?? true);
+    if (!isLast) {
+      for (const target of targets ?? []) this.#attachments.remove(target);
+      return false;
+    }
     await this.session.volume.flush();
     try {
       await this.shutDown(signal);
+      return true;
     } catch (error) {
       this.options.onNotice(`cannot close the volume: ${errorMessage(error)}`);
       throw error;

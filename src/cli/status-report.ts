@@ -9,6 +9,7 @@ import { readRoots } from '../store/root-files.js';
 import { readRemoteBook, receiptOf, type SyncReceipt } from '../sync/remotes.js';
 import type { VolumeStatus } from '../volume/status.js';
 import type { Volume } from '../volume/volume.js';
+import type { SnapshotInfo } from '../volume/snapshots.js';
 import type { Attachment } from './attachment.js';
 import type { OperationHost } from './operations.js';
 
@@ -20,12 +21,21 @@ export interface ServerStatus {
   readonly uri: string;
 }
 
-export interface StatusReport extends VolumeStatus {
+export interface StatusReport extends Omit<VolumeStatus, 'snapshots'> {
   readonly schema: typeof STATUS_SCHEMA;
   readonly folder: string;
+  /** The oldest first. */
+  readonly snapshots: readonly SnapshotStatus[];
+  /** Bytes logged for each byte that clients have written, since creation; null before the first. */
+  readonly writeAmplification: number | null;
   readonly server: ServerStatus | null;
-  readonly attached: readonly Pick<Attachment, 'kind' | 'target'>[];
+  readonly attached: readonly Pick<Attachment, 'kind' | 'target' | 'snapshot'>[];
   readonly remotes: readonly RemoteStatus[];
+}
+
+export interface SnapshotStatus extends Omit<SnapshotInfo, 'timeMs'> {
+  /** ISO 8601, UTC. */
+  readonly time: string;
 }
 
 export interface RemoteStatus {
@@ -45,14 +55,26 @@ export interface RemoteStatus {
 
 export async function makeStatus(host: OperationHost): Promise<StatusReport> {
   const { volume, folder, server, attachments } = host;
+  const status = await volume.status();
+  const { writtenBytes, loggedBytes } = status;
   return {
     schema: STATUS_SCHEMA,
     folder,
-    ...(await volume.status()),
+    ...status,
+    snapshots: status.snapshots.map(snapshotStatus),
+    writeAmplification: writtenBytes === 0 ? null : loggedBytes / writtenBytes,
     server,
-    attached: attachments.map(({ kind, target }) => ({ kind, target })),
+    attached: attachments.map(({ kind, target, snapshot }) => ({ kind, target, snapshot })),
     remotes: await remoteStatuses(volume),
   };
+}
+
+/** A snapshot as JSON output shows it, whatever else is known of it. */
+export function snapshotStatus<T extends SnapshotInfo>({
+  timeMs,
+  ...rest
+}: T): Omit<T, 'timeMs'> & { readonly time: string } {
+  return { ...rest, time: new Date(timeMs).toISOString() };
 }
 
 async function remoteStatuses(volume: Volume): Promise<RemoteStatus[]> {

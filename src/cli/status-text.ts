@@ -9,6 +9,9 @@ export function describeStatus(report: StatusReport): string[] {
     row('volume', `${report.name} (${report.folder})`),
     row('size', `${formatBytes(report.sizeBytes)}, ${formatBytes(report.mappedBytes)} in use`),
     row('stored', stored(report)),
+    row('held', held(report)),
+    row('snapshots', snapshots(report)),
+    row('written', written(report)),
     row('generation', `${report.generation}, commit ${report.sequence}`),
     row('attached', attached(report)),
     row('groups', groups(report)),
@@ -33,11 +36,31 @@ function stored({ fileBytes, parityBytes, garbageBytes }: StatusReport): string 
   return `${formatBytes(fileBytes)} in chunk files (${parts})`;
 }
 
+/** What keeps bytes that the disk as it is now does not need. */
+function held({ snapshotBytes, retiredBytes }: StatusReport): string {
+  const bySnapshots = snapshotBytes === null ? 'not counted yet' : formatBytes(snapshotBytes);
+  return `${bySnapshots} for snapshots alone, ${formatBytes(retiredBytes)} in files not deleted yet`;
+}
+
+function snapshots({ snapshots: all }: StatusReport): string {
+  const newest = all.at(-1);
+  return newest ? `${all.length}, the newest ${newest.name} of ${newest.time}` : 'none';
+}
+
+function written({ writtenBytes, loggedBytes, writeAmplification }: StatusReport): string {
+  const ratio = writeAmplification === null ? '' : ` (${writeAmplification.toFixed(2)} times)`;
+  return `${formatBytes(writtenBytes)} by clients, ${formatBytes(loggedBytes)} to the log${ratio}`;
+}
+
 function attached({ server, attached: places, readOnly }: StatusReport): string {
   if (!server) return 'no';
-  const where = places.map(({ target }) => target).join(', ') || 'nowhere';
+  const where = places.map(place).join(', ') || 'nowhere';
   const mode = readOnly ? ', read-only' : '';
   return `${where}${mode}; process ${server.pid} serves ${server.uri}`;
+}
+
+function place({ target, snapshot }: StatusReport['attached'][number]): string {
+  return snapshot === null ? target : `${target} (snapshot ${snapshot})`;
 }
 
 function groups({ geometry, groups: all }: StatusReport): string {

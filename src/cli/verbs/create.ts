@@ -1,7 +1,7 @@
 /** `chunkvol create`: a new volume in an empty folder. */
 import * as path from 'node:path';
 import type { Command } from 'commander';
-import { alignUp, TIB } from '../../base/bytes.js';
+import { alignUp } from '../../base/bytes.js';
 import { ChunkvolError } from '../../base/errors.js';
 import { makeGeometry } from '../../base/geometry.js';
 import { createVolume, type CreateOptions } from '../../volume/create.js';
@@ -9,6 +9,7 @@ import { newArgon2Parameters, systemEnvironment } from '../environment.js';
 import { remark, type GlobalOptions } from '../options.js';
 import { addCredentialOptions, readNewCredential, type CredentialSources } from '../passphrase.js';
 import { formatBytes, parseSize } from '../size.js';
+import { checkVolumeName, parseDiskSize } from '../volume-arguments.js';
 import { chosenFolder, requireEmpty } from '../volume-folder.js';
 
 interface Options extends GlobalOptions, CredentialSources {
@@ -19,10 +20,6 @@ interface Options extends GlobalOptions, CredentialSources {
   readonly blockSize: string;
   readonly name?: string;
 }
-
-const MAX_SIZE_BYTES = 1024 * TIB;
-/** What a root can hold of a name. */
-const MAX_NAME_BYTES = 255;
 
 export function addCreate(program: Command): void {
   const command = program
@@ -47,7 +44,7 @@ export function addCreate(program: Command): void {
 async function runCreate(argument: string | undefined, options: Options): Promise<void> {
   const folder = chosenFolder(argument ?? options.volume);
   const { sizeBytes, blockBytes, ...layout } = checkLayout(options);
-  const name = checkName(options.name ?? path.basename(folder));
+  const name = checkVolumeName(options.name ?? path.basename(folder));
   requireEmpty(folder);
   const question = { question: 'Passphrase for the new volume', useEnvironment: true };
   const settings: CreateOptions = {
@@ -80,24 +77,11 @@ function checkLayout(options: Options): {
   const data = parseCount(options.data, '--data');
   const parity = parseCount(options.parity, '--parity');
   const geometry = makeGeometry(data, parity, chunkBytes, blockBytes);
-  const askedBytes = parseSize(options.size, '--size');
-  if (askedBytes < 1 || askedBytes > MAX_SIZE_BYTES) {
-    throw new ChunkvolError('usage', '--size must be from one block to 1P');
-  }
+  const askedBytes = parseDiskSize(options.size, '--size');
   return { geometry, blockBytes, sizeBytes: alignUp(askedBytes, blockBytes), askedBytes };
 }
 
 function parseCount(text: string, option: string): number {
   if (/^\d{1,4}$/.test(text)) return Number(text);
   throw new ChunkvolError('usage', `${option} ${JSON.stringify(text)} is not a number`);
-}
-
-function checkName(name: string): string {
-  const bytes = Buffer.byteLength(name);
-  // eslint-disable-next-line no-control-regex
-  if (bytes >= 1 && bytes <= MAX_NAME_BYTES && !/[\0-\x1f\x7f]/.test(name)) return name;
-  throw new ChunkvolError(
-    'usage',
-    `--name must have 1 to ${MAX_NAME_BYTES} bytes and no control characters`,
-  );
 }

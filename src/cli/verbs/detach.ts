@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { ChunkvolError } from '../../base/errors.js';
 import { isFuseMounted } from '../attach-fuse.js';
 import { isConnected } from '../attach-nbd.js';
-import { parseTarget, type Attachment } from '../attachment.js';
+import { parseTarget, type Attachment, type Target } from '../attachment.js';
 import { ControlClient } from '../control-client.js';
 import { remark, type GlobalOptions } from '../options.js';
 import type { ServerFacts } from '../serve-process.js';
@@ -19,9 +19,9 @@ export function addDetach(program: Command): void {
     .command('detach')
     .summary('undo attach: seal the volume and let go of it')
     .description(
-      'Takes the device or file away and ends the server, after everything has been written, made ' +
-        'durable and sealed. Without TARGET: that of the chosen volume, or the only one there is. ' +
-        'What is mounted on it must be unmounted first. Asks for no passphrase.',
+      'Takes the device or file away; with the last one it ends the server, after everything has ' +
+        'been written, made durable and sealed. Without TARGET: all of the chosen volume, or of the ' +
+        'only one there is. What is mounted on it must be unmounted first. Asks for no passphrase.',
     )
     .argument('[target]', '/dev/nbdN, or the path of the file')
     .addHelpText('after', '\nExample:\n  umount /mnt && chunkvol detach /dev/nbd0')
@@ -35,9 +35,26 @@ async function runDetach(text: string | undefined, options: GlobalOptions): Prom
     remark(options, `${text!} is free; its server was gone already`);
     return;
   }
-  for (const attachment of server.attachments) await disconnect(attachment, { serverGone: false });
-  await server.client.call('stop');
-  remark(options, `${server.folder} is detached`);
+  const chosen = text === undefined ? server.attachments : attachmentsAt(server, text);
+  for (const attachment of chosen) await disconnect(attachment, { serverGone: false });
+  const ended = await letGo(server, text === undefined ? null : chosen);
+  if (ended) remark(options, `${server.folder} is detached`);
+  else remark(options, `${text!} is detached; process ${server.pid} serves on`);
+}
+
+/** Whether that was the server's end: of all, or of the last place of one that `attach` has started. */
+async function letGo(server: Server, places: readonly Target[] | null): Promise<boolean> {
+  const targets = places?.map(({ target }) => target) ?? null;
+  if (targets === null || server.background) {
+    return (await server.client.call('stop', { targets })) as boolean;
+  }
+  for (const target of targets) await server.client.call('unregister', { target });
+  return false;
+}
+
+function attachmentsAt({ attachments }: Server, text: string): readonly Attachment[] {
+  const { target } = parseTarget(text);
+  return attachments.filter((attachment) => attachment.target === target);
 }
 
 /** Those that answer: one may just be ending, or be of another version. */
@@ -54,12 +71,8 @@ async function allServers(): Promise<Server[]> {
 
 /** null when no server knows of the target. */
 async function serverAt(text: string): Promise<Server | null> {
-  const { target } = parseTarget(text);
   const servers = await allServers();
-  const found = servers.find(({ attachments }) =>
-    attachments.some((attachment) => attachment.target === target),
-  );
-  return found ?? null;
+  return servers.find((server) => attachmentsAt(server, text).length > 0) ?? null;
 }
 
 async function onlyServer(options: GlobalOptions): Promise<Server> {
@@ -82,7 +95,7 @@ async function onlyServer(options: GlobalOptions): Promise<Server> {
 
 /** What a killed server has left behind: a device or mount that answers nothing but errors. */
 async function clearLeftover(text: string): Promise<void> {
-  const attachment: Attachment = { ...parseTarget(text), createdFile: false };
+  const attachment: Attachment = { ...parseTarget(text), snapshot: null, createdFile: false };
   const { kind, target } = attachment;
   const present = kind === 'nbd' ? isConnected(target) : isFuseMounted(target);
   if (!present) throw new ChunkvolError('not-a-volume', `nothing is attached at ${target}`);

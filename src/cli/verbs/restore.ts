@@ -59,7 +59,8 @@ async function runRestore(url: string, dir: string, options: Options): Promise<v
   const lock = await systemLocks.acquire(folder);
   const display = new ProgressDisplay(options.quiet ?? false);
   await interruptible(async (signal) => {
-    const context: OperationContext = { signal, onProgress: display.update };
+    const send = (): Promise<void> => Promise.resolve();
+    const context: OperationContext = { signal, onProgress: display.update, send };
     const settings = { ...context, credential, expectGeneration };
     const report = await downloadVolume(environment, remote, folder, settings);
     display.end();
@@ -82,7 +83,7 @@ async function complete(
   context: OperationContext,
 ): Promise<void> {
   if (report.missing.length === 0 && !options.verify) return;
-  const host = { ...session, server: null, attachments: [] };
+  const host = { ...session, server: null, attachments: [], served: null };
   const outcome = await operationsOf(host).repair({ from: null }, context);
   reportRepair(options, outcome as RepairOutcome);
   if (!options.verify) return;

@@ -28,8 +28,8 @@ export function addServe(program: Command): void {
     .command('serve')
     .summary('serve the volume over NBD, in the foreground')
     .description(
-      'Serves the volume over NBD, under the export names "" and the name of the volume. ' +
-        'Prints one line "ready URI" when it accepts clients. SIGTERM and SIGINT make everything ' +
+      'Serves the volume over NBD, under the export names "" and the name of the volume, and each ' +
+        'of its snapshots, read-only, under "@" and its name. Prints one line "ready URI" when it accepts clients. SIGTERM and SIGINT make everything ' +
         'durable and end it.',
     )
     .addOption(new Option('--socket <path>', 'listen on this Unix socket').conflicts('port'))
@@ -56,6 +56,7 @@ async function runServe(options: Options): Promise<void> {
   await serve(folder, {
     ...options,
     address,
+    background: options.background ?? false,
     controlPath: newSocketPath(folder, 'control'),
     onNotice: log.write,
     onReady: (uri) => {
@@ -69,11 +70,14 @@ async function runServe(options: Options): Promise<void> {
 }
 
 /** Asked before the passphrase is; what comes in between is refused by the lock. */
-export async function refuseSecond(folder: string): Promise<void> {
+async function refuseSecond(folder: string): Promise<void> {
   const server = await ControlClient.find(folder);
-  if (!server) return;
-  const { pid, uri } = (await server.call('attached')) as ServerFacts;
-  throw new ChunkvolError('in-use', `the volume in ${folder} is in use by process ${pid}: ${uri}`);
+  if (server) throw inUseBy(folder, (await server.call('attached')) as ServerFacts);
+}
+
+export function inUseBy(folder: string, { pid, uri }: ServerFacts): ChunkvolError {
+  const message = `the volume in ${folder} is in use by process ${pid}: ${uri}`;
+  return new ChunkvolError('in-use', message);
 }
 
 function chooseAddress(folder: string, options: Options): NbdAddress {

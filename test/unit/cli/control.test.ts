@@ -84,6 +84,42 @@ describe('the control socket', () => {
     expect(seen.length).toBeLessThan(100);
   });
 
+  it('carries parts of a result, in order, before the result', async () => {
+    const client = await serve({
+      count: async (args, { send }) => {
+        const { to } = args as { to: number };
+        for (let number = 0; number < to; number++) await send([number]);
+        return 'done';
+      },
+    });
+    const parts: unknown[] = [];
+    const onPart = (part: unknown): number => parts.push(part);
+    expect(await client.call('count', { to: 5000 }, { onPart })).toBe('done');
+    expect(parts).toEqual(Array.from({ length: 5000 }, (_, number) => [number]));
+    expect(await client.call('count', { to: 3 })).toBe('done');
+  });
+
+  it('sends no further part before a slow client has taken those before', async () => {
+    let sent = 0;
+    await serve({
+      flood: async (_, { send, signal }) => {
+        while (!signal.aborted) {
+          await send('x'.repeat(100_000));
+          sent += 1;
+        }
+      },
+    });
+    const connection = net.connect(socket);
+    connection.pause();
+    connection.write('{"protocol": 1, "operation": "flood"}\n');
+    await expect.poll(() => sent).toBeGreaterThan(0);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    // What the kernel's buffers hold, and not what fits into memory.
+    expect(sent).toBeLessThan(200);
+    connection.destroy();
+    await server!.abortOperations();
+  });
+
   it('carries errors with their code', async () => {
     const client = await serve({
       fail: () => Promise.reject(new ChunkvolError('lost', 'group 3 is lost')),

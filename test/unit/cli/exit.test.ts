@@ -29,6 +29,7 @@ describe('report', () => {
     ['wrong-key', 3],
     ['lost', 4],
     ['flushed-data-missing', 4],
+    ['not-found', 1],
     ['in-use', 5],
     ['fork', 6],
     ['rollback', 6],
@@ -96,6 +97,26 @@ describe('the command line', () => {
       'chunks that are too small',
       ['create', '/nonexistent/x', '--size', '1G', '--chunk-size', '1K'],
     ],
+    ['a snapshot without a name', ['snapshot', 'create', '']],
+    ['a snapshot with a slash in its name', ['snapshot', 'create', 'a/b']],
+    ['a snapshot named like an export', ['snapshot', 'create', '@monday']],
+    ['a snapshot with a line end in its name', ['snapshot', 'create', 'a\nb']],
+    ['a snapshot with 4,096 bytes of name', ['snapshot', 'create', 'ä'.repeat(2048)]],
+    ['no snapshot to delete', ['snapshot', 'delete']],
+    ['one snapshot of several that cannot be', ['snapshot', 'delete', 'monday', '..']],
+    ['rolling back to nothing', ['snapshot', 'rollback', '']],
+    ['a difference to what cannot be', ['snapshot', 'diff', 'monday', 'a/b']],
+    ['attaching a snapshot without a name', ['attach', '--snapshot', '', '/nonexistent/x']],
+    ['cloning a snapshot without a name', ['clone', '', '/nonexistent/x']],
+    ['a clone with a bad name', ['clone', 'monday', '/nonexistent/x', '--name', 'a\nb']],
+    ['pruning without a policy', ['snapshot', 'prune']],
+    ['pruning that keeps nothing', ['snapshot', 'prune', '--keep-last', '0']],
+    ['pruning that keeps what is no number', ['snapshot', 'prune', '--keep-daily', 'some']],
+    ['pruning with an age that is none', ['snapshot', 'prune', '--keep-within', '1w']],
+    ['a disk of no size', ['resize', '0']],
+    ['a disk larger than 1P', ['resize', '1.5P']],
+    ['a new size that is none', ['resize', 'larger']],
+    ['holding for nothing', ['hold']],
     ['a generation that is none', ['restore', '/a', '/b', '--expect-generation', 'x']],
   ])('ends with status 2 for %s', async (_, words) => {
     expect(await statusOf(...words)).toBe(2);
@@ -124,7 +145,7 @@ describe('the command line', () => {
         ? [[verb.name()]]
         : verb.commands.map((part) => [verb.name(), part.name()]),
     );
-    expect(verbs.length).toBe(16);
+    expect(verbs.length).toBe(26);
     for (const words of verbs) {
       output.mockClear();
       await statusOf(...words, '--help');

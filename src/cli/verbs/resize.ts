@@ -1,0 +1,48 @@
+/** `chunkvol resize`: another size for the disk. */
+import type { Command } from 'commander';
+import { perform } from '../access.js';
+import { print, remark, type GlobalOptions } from '../options.js';
+import { addCredentialOptions, type CredentialSources } from '../passphrase.js';
+import { formatBytes } from '../size.js';
+import { parseDiskSize } from '../volume-arguments.js';
+import { existingVolume } from '../volume-folder.js';
+import type { ResizeArguments, ResizeOutcome } from '../volume-operations.js';
+
+interface Options extends GlobalOptions, CredentialSources {}
+
+export function addResize(program: Command): void {
+  const command = program
+    .command('resize')
+    .summary('change the size of the disk')
+    .description(
+      'Makes the disk larger, or smaller if nothing is stored in what is cut off: shrink the file ' +
+        'system first, and trim. NBD clients that connect from now on see the new size, and those that ' +
+        'are connected may use it. A device or file of attach keeps the size that it had: detach it and ' +
+        'attach it again, then grow the file system (resize2fs, xfs_growfs, btrfs filesystem resize).',
+    )
+    .argument('<size>', 'the new size, up to 1P; rounded up to whole blocks');
+  addCredentialOptions(command)
+    .addHelpText('after', '\nExample:\n  chunkvol -C backup resize 200G')
+    .action((size: string) => runResize(size, command.optsWithGlobals()));
+}
+
+async function runResize(text: string, options: Options): Promise<void> {
+  const args: ResizeArguments = { sizeBytes: parseDiskSize(text, 'size') };
+  const folder = existingVolume(options.volume);
+  const outcome = (await perform(folder, options, 'resize', args)) as ResizeOutcome;
+  const { oldSizeBytes, sizeBytes, attachments } = outcome;
+  if (sizeBytes === oldSizeBytes) {
+    remark(options, `the disk has ${formatBytes(sizeBytes)} already`);
+    return;
+  }
+  remark(
+    options,
+    `the disk has ${formatBytes(sizeBytes)} now, and had ${formatBytes(oldSizeBytes)}`,
+  );
+  for (const { target } of attachments) {
+    print(
+      `${target} shows the old size until it is attached anew: umount what is on it, ` +
+        `chunkvol detach ${target}, chunkvol -C ${folder} attach ${target}`,
+    );
+  }
+}
