@@ -4,10 +4,12 @@ import * as path from 'node:path';
 import { ChunkvolError, errnoOf, fromSystem } from '../base/errors.js';
 import type { NbdAddress } from '../nbd/address.js';
 import type { Attachment, Target } from './attachment.js';
+import { setDeviceSize } from './nbd-netlink.js';
 import { exportName } from './served-exports.js';
 import { requireTools, runTool } from './tools.js';
 import { waitUntil } from './wait.js';
 
+const NBD_NUMBER = /\d+$/;
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
 const CONNECTIONS = 2;
@@ -45,6 +47,14 @@ export async function connectNbd(
   const hasSize = (): boolean => deviceBytes(target) === options.sizeBytes;
   if (await waitUntil(hasSize, SETTLE_TIMEOUT_MS, options.signal)) return;
   throw new ChunkvolError('io', `${target} does not get its size of ${options.sizeBytes} bytes`);
+}
+
+/** Has the kernel see a new size of what is connected. Throws an Error that says why it does not. */
+export async function resizeNbd({ target }: Target, sizeBytes: number): Promise<void> {
+  setDeviceSize(Number(NBD_NUMBER.exec(target)![0]), sizeBytes);
+  const hasSize = (): boolean => deviceBytes(target) === sizeBytes;
+  if (await waitUntil(hasSize, SETTLE_TIMEOUT_MS)) return;
+  throw new Error('the kernel does not take it on');
 }
 
 /**

@@ -1,6 +1,9 @@
 /** `chunkvol resize`: another size for the disk. */
 import type { Command } from 'commander';
+import { errorMessage } from '../../base/errors.js';
 import { perform } from '../access.js';
+import { resizeNbd } from '../attach-nbd.js';
+import type { Attachment } from '../attachment.js';
 import { print, remark, type GlobalOptions } from '../options.js';
 import { addCredentialOptions, type CredentialSources } from '../passphrase.js';
 import { formatBytes } from '../size.js';
@@ -17,8 +20,9 @@ export function addResize(program: Command): void {
     .description(
       'Makes the disk larger, or smaller if nothing is stored in what is cut off: shrink the file ' +
         'system first, and trim. NBD clients that connect from now on see the new size, and those that ' +
-        'are connected may use it. A device or file of attach keeps the size that it had: detach it and ' +
-        'attach it again, then grow the file system (resize2fs, xfs_growfs, btrfs filesystem resize).',
+        'are connected may use it. A device /dev/nbdN gets it at once; a file of attach keeps the size ' +
+        'that it had until it is detached and attached again. Then grow the file system (resize2fs, ' +
+        'xfs_growfs, btrfs filesystem resize).',
     )
     .argument('<size>', 'the new size, up to 1P; rounded up to whole blocks');
   addCredentialOptions(command)
@@ -39,10 +43,25 @@ async function runResize(text: string, options: Options): Promise<void> {
     options,
     `the disk has ${formatBytes(sizeBytes)} now, and had ${formatBytes(oldSizeBytes)}`,
   );
-  for (const { target } of attachments) {
+  for (const attachment of attachments) await showSize(attachment, sizeBytes, folder, options);
+}
+
+/** Makes what shows the disk show its new size, or says how that is done. */
+async function showSize(
+  attachment: Attachment,
+  sizeBytes: number,
+  folder: string,
+  options: Options,
+): Promise<void> {
+  const { kind, target } = attachment;
+  try {
+    if (kind === 'fuse') throw new Error('nbdfuse asks for it only once');
+    await resizeNbd(attachment, sizeBytes);
+    remark(options, `${target} has the new size`);
+  } catch (error) {
     print(
-      `${target} shows the old size until it is attached anew: umount what is on it, ` +
-        `chunkvol detach ${target}, chunkvol -C ${folder} attach ${target}`,
+      `${target} keeps the old size (${errorMessage(error)}); to change that, umount what is on it, ` +
+        `chunkvol detach ${target} and chunkvol -C ${folder} attach ${target}`,
     );
   }
 }
