@@ -11,6 +11,7 @@ import { waitUntil } from './wait.js';
 
 const FUSE_DEVICE = '/dev/fuse';
 const MOUNT_TIMEOUT_MS = 30_000;
+const BUSY_MS = 1_000;
 
 /** Throws ChunkvolError: 'missing-tool', 'exists' when the path cannot become the file, 'io'. */
 export function prepareFuse(target: string): Pick<Attachment, 'createdFile'> {
@@ -96,14 +97,24 @@ async function isShown(child: ChildProcess, target: string, signal: AbortSignal)
 /** Throws ChunkvolError: 'in-use' while something uses the file, 'missing-tool', 'io'. */
 export async function disconnectFuse(attachment: Attachment): Promise<void> {
   const { target } = attachment;
-  if (isFuseMounted(target)) {
-    await runTool('fusermount3', ['-u', target]).catch((error: unknown) => {
+  if (isFuseMounted(target)) await unmount(target);
+  removeFuseFile(attachment);
+}
+
+/** The kernel lets go of a file some time after the last who had it open. */
+async function unmount(target: string): Promise<void> {
+  const deadline = performance.now() + BUSY_MS;
+  for (;;) {
+    try {
+      await runTool('fusermount3', ['-u', target]);
+      return;
+    } catch (error) {
       if (!/busy/i.test(errorMessage(error))) throw error;
+      if (performance.now() < deadline) continue;
       const advice = 'umount and losetup -d what is on it first';
       throw new ChunkvolError('in-use', `${target} is in use: ${advice}`, { cause: error });
-    });
+    }
   }
-  removeFuseFile(attachment);
 }
 
 export function isFuseMounted(target: string): boolean {

@@ -4,7 +4,8 @@
  */
 import { ChunkvolError } from '../base/errors.js';
 import type { Attachment } from './attachment.js';
-import type { ServedSnapshot } from './served-exports.js';
+import { LEAVE_MS, type ServedSnapshot } from './served-exports.js';
+import { waitUntil } from './wait.js';
 
 /** What the operation `register` answers. */
 export interface AttachedSize {
@@ -29,15 +30,22 @@ export class Attachments {
     private readonly diskUsers: () => number,
   ) {}
 
-  /** Throws ChunkvolError: 'in-use' when the disk is attached already, 'exists', 'not-found'. */
-  add(attachment: Attachment): AttachedSize {
+  /**
+   * Throws ChunkvolError: 'in-use' when the disk is attached already or has other clients, 'exists',
+   * 'not-found'.
+   */
+  async add(attachment: Attachment): Promise<AttachedSize> {
     const { target, snapshot } = attachment;
     const same = this.all.find((other) => other.target === target);
     if (same) throw new ChunkvolError('exists', `${target} is attached already`);
-    if (snapshot === null) this.#requireFreeDisk();
     const sizeBytes = this.#sizeOf(snapshot);
+    if (snapshot === null) this.#requireDetached();
     this.all.push(attachment);
-    return { sizeBytes };
+    if (snapshot !== null || (await waitUntil(() => this.diskUsers() === 0, LEAVE_MS))) {
+      return { sizeBytes };
+    }
+    this.remove(target);
+    throw new ChunkvolError('in-use', 'the disk has other clients; disconnect them first');
   }
 
   remove(target: string): void {
@@ -45,11 +53,11 @@ export class Attachments {
     if (at >= 0) this.all.splice(at, 1);
   }
 
-  #requireFreeDisk(): void {
+  #requireDetached(): void {
     const disk = this.all.find(({ snapshot }) => snapshot === null);
-    if (!disk && this.diskUsers() === 0) return;
-    const what = disk ? `attached at ${disk.target} already` : 'in use by a client of the server';
-    throw new ChunkvolError('in-use', `the disk is ${what}; detach it first`);
+    if (!disk) return;
+    const message = `the disk is attached at ${disk.target} already; detach it first`;
+    throw new ChunkvolError('in-use', message);
   }
 
   #sizeOf(snapshot: string | null): number {

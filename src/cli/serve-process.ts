@@ -37,8 +37,6 @@ export interface ServerFacts {
   readonly readOnly: boolean;
   /** Ends with the last thing that is attached. */
   readonly background: boolean;
-  /** Clients of the disk itself. */
-  readonly diskUsers: number;
   readonly attachments: readonly Attachment[];
 }
 
@@ -122,7 +120,7 @@ class ServeProcess {
     return {
       ...operationsOf(host),
       attached: () => Promise.resolve(this.#facts()),
-      register: (args) => Promise.resolve(this.#attachments.add(args as Attachment)),
+      register: (args) => this.#attachments.add(args as Attachment),
       unregister: (args) => {
         this.#attachments.remove((args as Pick<Target, 'target'>).target);
         return Promise.resolve();
@@ -140,7 +138,6 @@ class ServeProcess {
       folder,
       readOnly: volume.readOnly,
       background: this.options.background,
-      diskUsers: this.#exports.users(null),
       attachments: this.#attachments.all,
     };
   }

@@ -26,7 +26,7 @@ export interface ServedSnapshot extends BlockDevice {
 }
 
 /** For clients that are just leaving: a device that was detached a moment ago, for one. */
-const LEAVE_MS = 1_000;
+export const LEAVE_MS = 1_000;
 
 export class ServedExports implements ExportDirectory {
   readonly #users = new Map<ServedName, number>();

@@ -83,7 +83,7 @@ async function factsOf(control: ControlClient): Promise<ServerFacts> {
 function requireFree(folder: string, facts: ServerFacts, options: Options): void {
   if (options.snapshot !== undefined) return;
   const isShown = facts.attachments.some(({ snapshot }) => snapshot === null);
-  if (isShown || facts.diskUsers > 0) throw inUseBy(folder, facts);
+  if (isShown) throw inUseBy(folder, facts);
   if (!facts.readOnly || options.readOnly) return;
   throw new ChunkvolError(
     'read-only',

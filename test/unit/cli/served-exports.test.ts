@@ -137,7 +137,7 @@ describe('withdrawing', () => {
   });
 
   it('is refused while attached, connected or not, and says how to detach', async () => {
-    attachments.add(place('/mnt/monday', 'monday'));
+    await attachments.add(place('/mnt/monday', 'monday'));
     await expect(served.withdraw(['monday'])).rejects.toThrow(
       'snapshot monday is attached at /mnt/monday; detach it first: chunkvol detach /mnt/monday',
     );
@@ -149,27 +149,40 @@ describe('withdrawing', () => {
 });
 
 describe('attachments', () => {
-  it('tell the size of what is to be shown', () => {
-    expect(attachments.add(place('/a', null))).toEqual({ sizeBytes: 8 * MIB });
-    expect(attachments.add(place('/b', 'monday'))).toEqual({ sizeBytes: MIB });
-    expect(attachments.add(place('/c', 'monday'))).toEqual({ sizeBytes: MIB });
+  it('tell the size of what is to be shown', async () => {
+    expect(await attachments.add(place('/a', null))).toEqual({ sizeBytes: 8 * MIB });
+    expect(await attachments.add(place('/b', 'monday'))).toEqual({ sizeBytes: MIB });
+    expect(await attachments.add(place('/c', 'monday'))).toEqual({ sizeBytes: MIB });
     expect(attachments.all.map(({ target }) => target)).toEqual(['/a', '/b', '/c']);
+    expect(volume.open).toEqual([]);
   });
 
-  it('are one only for the disk, and none where clients have it', () => {
-    const disk = served.find('')!.open();
-    expect(() => attachments.add(place('/a', null))).toThrow(/in use by a client/);
-    disk.close();
-    attachments.add(place('/a', null));
-    expect(() => attachments.add(place('/b', null))).toThrow(/attached at \/a already/);
+  it('are one only for the disk, also when two are made at once', async () => {
+    const both = [attachments.add(place('/a', null)), attachments.add(place('/b', null))];
+    expect(await Promise.all(both.map(codeOf))).toEqual(['none', 'in-use']);
+    await expect(attachments.add(place('/c', null))).rejects.toThrow(/attached at \/a already/);
     attachments.remove('/a');
-    attachments.add(place('/b', null));
+    await attachments.add(place('/b', null));
   });
 
-  it('are refused for what is not there, and for a place that is taken', () => {
-    expect(() => attachments.add(place('/a', 'sunday'))).toThrow('no such snapshot');
-    attachments.add(place('/a', 'monday'));
-    expect(() => attachments.add(place('/a', 'tuesday'))).toThrow('/a is attached already');
+  it('of the disk wait for clients that leave, and are refused beside others', async () => {
+    const disk = served.find('')!.open();
+    const waiting = attachments.add(place('/a', null));
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    disk.close();
+    await waiting;
+    attachments.remove('/a');
+    const other = served.find('')!.open();
+    await expect(attachments.add(place('/a', null))).rejects.toThrow(/has other clients/);
+    expect(attachments.all).toEqual([]);
+    await attachments.add(place('/b', 'monday'));
+    other.close();
+  });
+
+  it('are refused for what is not there, and for a place that is taken', async () => {
+    await expect(attachments.add(place('/a', 'sunday'))).rejects.toThrow('no such snapshot');
+    await attachments.add(place('/a', 'monday'));
+    await expect(attachments.add(place('/a', 'tuesday'))).rejects.toThrow('/a is attached already');
     expect(attachments.all).toHaveLength(1);
   });
 });
