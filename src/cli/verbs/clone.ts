@@ -1,6 +1,8 @@
 /** `chunkvol clone`: a volume of its own from a snapshot. */
+import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { Command } from 'commander';
+import { FOLDERS } from '../../store/context.js';
 import { checkSnapshotName } from '../../volume/snapshots.js';
 import { perform } from '../access.js';
 import { remark, type GlobalOptions } from '../options.js';
@@ -37,6 +39,24 @@ async function runClone(snapshot: string, dir: string, options: Options): Promis
   requireEmpty(target);
   const folder = existingVolume(options.volume);
   const args: CloneArguments = { snapshot, folder: target, name };
-  await perform(folder, options, 'clone', args);
+  const isNew = !fs.existsSync(target);
+  try {
+    await perform(folder, options, 'clone', args);
+  } catch (error) {
+    removeEmptyFolders(target, isNew);
+    throw error;
+  }
   remark(options, `${target} is a volume of its own now, from snapshot ${snapshot} of ${folder}`);
+}
+
+/** A clone that failed leaves no files, but folders that would be in the way of another try. */
+function removeEmptyFolders(target: string, isNew: boolean): void {
+  const folders = Object.values(FOLDERS).map((name) => path.join(target, name));
+  for (const folder of isNew ? [...folders, target] : folders) {
+    try {
+      fs.rmdirSync(folder);
+    } catch {
+      // It is not there, or not empty.
+    }
+  }
 }
