@@ -1,10 +1,11 @@
 // The two ways in which the demo uses a volume as a disk. Both have the same steps: `attach`, `fill`
-// with a folder of files, `read` them back as checksums, `detach`.
+// with a folder of files, `spoil` all of it, `read` them back as checksums, `detach`.
 //
 // MountedDisk: `chunkvol attach` shows the disk as a file through FUSE, a loop device makes a block
 //   device of it, and the kernel mounts ext4 from that. Needs root and a kernel that lets it.
 // ClientDisk: `chunkvol serve` serves the disk over NBD, and this process copies a file-system image
 //   to it and back through chunkvol's own NBD client. Needs nothing.
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { closeSync, existsSync, openSync, readFileSync, truncateSync } from 'node:fs';
 import { mkdir, mkdtemp, open, readdir, rm } from 'node:fs/promises';
@@ -17,6 +18,7 @@ import { end } from './demo-stage.mjs';
 const MIB = 2 ** 20;
 const PIECE_BYTES = MIB;
 const PROBE_BYTES = 8 * MIB;
+const NOISE_MIB = 48;
 const READY_TIMEOUT_MS = 30_000;
 
 /** The first way where it works, else the second; says which one, and why. */
@@ -115,6 +117,13 @@ class MountedDisk {
     await stage.tool('sync', '--file-system', 'mnt');
   }
 
+  async spoil() {
+    const { stage } = this;
+    await stage.tool('rm', '-r', 'mnt/files');
+    const noise = ['if=/dev/urandom', 'of=mnt/noise', 'bs=1M', `count=${NOISE_MIB}`];
+    await stage.tool('dd', ...noise, 'conv=fsync', 'status=none');
+  }
+
   async read() {
     if (!isMounted(this.mounted.folder)) await this.mount();
     return checksums(join(this.mounted.folder, 'files'), this.stage);
@@ -172,6 +181,14 @@ class ClientDisk {
     }
     this.imageSum = await this.#upload(image);
     await rm(image);
+  }
+
+  async spoil() {
+    for (let piece = 0; piece < NOISE_MIB; piece++) {
+      await this.#client.write(piece * MIB, randomBytes(MIB));
+    }
+    await this.#client.flush();
+    this.stage.say(`wrote ${NOISE_MIB} MiB of noise over it`);
   }
 
   /** Writes what is not zero of an image to the disk, and flushes; returns the checksum of all pieces. */

@@ -3,8 +3,8 @@
 //   npm run demo                  as root with FUSE: a file system mounted by the kernel
 //   npm run demo -- --rootless    always through chunkvol's own NBD client, as an ordinary user would
 //
-// It creates a volume, puts a file system with files on it, syncs it to a folder that stands for a
-// host nobody trusts, loses two chunk files of every group, reads everything back, repairs, destroys
+// It creates a volume, puts a file system with files on it, spoils that and goes back to a snapshot,
+// syncs it to a folder that stands for a host nobody trusts, loses two chunk files of every group, reads everything back, repairs, destroys
 // the volume and restores it with nothing but the passphrase. It ends with status 0 only if every
 // comparison on the way held, and removes all that it has made, also after a failure or Ctrl-C.
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
@@ -58,7 +58,8 @@ async function play(stage, rootless) {
 
   await createVolume(stage);
   const expected = await fillDisk(stage, disk);
-  stage.chapter('3. Sync it to a host that nobody trusts');
+  await goBack(stage, disk, expected);
+  stage.chapter('4. Sync it to a host that nobody trusts');
   if (host.online) await host.copyThere();
   stage.say('Detach it: everything is sealed, the server ends.');
   await disk.detach();
@@ -66,13 +67,13 @@ async function play(stage, rootless) {
   await lookAtHost(stage);
 
   const chunkSums = await loseFiles(stage);
-  stage.chapter('6. Read everything back all the same');
+  stage.chapter('7. Read everything back all the same');
   await readBack(stage, disk, expected);
   await repair(stage, chunkSums);
   await disk.detach();
 
   await destroyVolume(stage);
-  stage.chapter('9. Bring it back from that host, with nothing but the passphrase');
+  stage.chapter('10. Bring it back from that host, with nothing but the passphrase');
   await host.copyBack();
   await readBack(stage, disk, expected);
   await disk.detach();
@@ -129,8 +130,31 @@ async function fillDisk(stage, disk) {
   return expected;
 }
 
+/** Spoils the disk and makes it what it was, by a snapshot; what that costs is given back. */
+async function goBack(stage, disk, expected) {
+  stage.chapter('3. Make a mistake, and go back to a snapshot');
+  await stage.chunkvol('-C', 'volume', 'snapshot', 'create', 'good');
+  await disk.spoil();
+  await disk.detach();
+  const said = await stage.chunkvol('-C', 'volume', 'snapshot', 'rollback', 'good');
+  const [, mistake] = / kept as (\S+)/.exec(said);
+  await readBack(stage, disk, expected);
+  const before = await folderBytes(stage.path('volume', 'chunks'));
+  await stage.chunkvol('-C', 'volume', 'snapshot', 'delete', mistake, 'good');
+  await stage.chunkvol('-C', 'volume', 'gc');
+  const after = await folderBytes(stage.path('volume', 'chunks'));
+  if (after >= before) throw new Error('the collection has given nothing back');
+  stage.say(`The chunk files had ${mib(before)} with the mistake, and have ${mib(after)} without.`);
+}
+
+async function folderBytes(folder) {
+  const names = await readdir(folder);
+  const stats = await Promise.all(names.map((name) => stat(join(folder, name))));
+  return stats.reduce((sum, { size }) => sum + size, 0);
+}
+
 async function lookAtHost(stage) {
-  stage.chapter('4. What that host sees');
+  stage.chapter('5. What that host sees');
   for (const folder of ['keys', 'roots', 'chunks']) {
     const names = await readdir(stage.path('host', folder));
     stage.say(`${folder}/  ${names.length} files`);
@@ -156,7 +180,7 @@ async function lookAtHost(stage) {
 
 /** Deletes two chunk files of each group; returns the checksums of all as they were. */
 async function loseFiles(stage) {
-  stage.chapter(`5. Lose ${LOST_PER_GROUP} chunk files of every group`);
+  stage.chapter(`6. Lose ${LOST_PER_GROUP} chunk files of every group`);
   const groups = await groupFiles(stage.path('volume'), PASSPHRASE);
   const sums = await checksums(stage.path('volume', 'chunks'), stage);
   stage.say(
@@ -176,7 +200,7 @@ async function readBack(stage, disk, expected) {
 }
 
 async function repair(stage, chunkSums) {
-  stage.chapter('7. Repair, while the disk is in use');
+  stage.chapter('8. Repair, while the disk is in use');
   await stage.chunkvol('-C', 'volume', 'status');
   await stage.chunkvol('-C', 'volume', 'repair');
   const found = await checksums(stage.path('volume', 'chunks'), stage);
@@ -186,7 +210,7 @@ async function repair(stage, chunkSums) {
 }
 
 async function destroyVolume(stage) {
-  stage.chapter('8. Destroy the volume');
+  stage.chapter('9. Destroy the volume');
   await stage.tool('rm', '-rf', 'volume', 'state');
 }
 

@@ -37,9 +37,11 @@ function stored({ fileBytes, parityBytes, garbageBytes }: StatusReport): string 
 }
 
 /** What keeps bytes that the disk as it is now does not need. */
-function held({ snapshotBytes, retiredBytes }: StatusReport): string {
-  const bySnapshots = snapshotBytes === null ? 'not counted yet' : formatBytes(snapshotBytes);
-  return `${bySnapshots} for snapshots alone, ${formatBytes(retiredBytes)} in files not deleted yet`;
+function held({ snapshots: all, snapshotBytes, retiredBytes }: StatusReport): string {
+  const counted = all.length === 0 ? 0 : snapshotBytes;
+  const bySnapshots = counted === null ? 'not counted yet' : formatBytes(counted);
+  const inFiles = formatBytes(retiredBytes);
+  return `for snapshots alone: ${bySnapshots}; in files that are not deleted yet: ${inFiles}`;
 }
 
 function snapshots({ snapshots: all }: StatusReport): string {

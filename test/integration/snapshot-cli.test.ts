@@ -170,7 +170,7 @@ describe('snapshots', () => {
     expect(status.writeAmplification).toBeCloseTo(status.loggedBytes / status.writtenBytes);
     const text = await ok('status');
     expect(text).toMatch(/^snapshots +1, the newest one of \d{4}-/m);
-    expect(text).toMatch(/^held +.* for snapshots alone, .* in files not deleted yet$/m);
+    expect(text).toMatch(/^held +for snapshots alone: .*; in files that are not deleted yet: .*$/m);
     expect(text).toMatch(/^written +3\.00 MiB by clients, .* to the log \(\d+\.\d\d times\)$/m);
   });
 });

@@ -37,7 +37,7 @@ describe('the demo', () => {
 const MOUNTED: readonly Need[] = [...MOUNT_NEEDS, 'mkfs.ext4', 'mount', 'losetup', 'rsync'];
 describeWith(MOUNTED, 'the demo, as root,', () => {
   it('leaves nothing behind when it is interrupted with everything mounted', async () => {
-    const { status, output } = await runDemo([], /^== 7\..*\n.*chunkvol -C volume status/m);
+    const { status, output } = await runDemo([], /^== 8\..*\n.*chunkvol -C volume status/m);
     expect(status, output).toBe(SIGINT_STATUS);
     expect(output).toContain('losetup --find');
     expect(await readdir(folder)).toEqual([]);

@@ -1,7 +1,8 @@
 /**
  * A real /dev/nbd0, in a virtual machine under Debian's own kernel: the compiled program attaches a
- * volume with nbd-client, ext4 lives on it, everything is detached and attached again. The volume is
- * in a folder shared with the host, where its files are checked afterwards.
+ * volume with nbd-client, ext4 lives on it, everything is detached and attached again; a snapshot is
+ * shown by /dev/nbd1 beside it, and both device and file system grow while they are mounted. The volume
+ * is in a folder shared with the host, where its files are checked afterwards.
  */
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -14,7 +15,7 @@ import { runInVm, VM_NEEDS } from '../support/vm.js';
 /** Small, as programs run some 20 times slower in there. */
 const TREE = { files: 150, bytes: 4e6 };
 const SIZES = ['--size', '256M', '--chunk-size', '1M'];
-const VM_TIMEOUT_MS = 240_000;
+const VM_TIMEOUT_MS = 600_000;
 const IN_USE_STATUS = 5;
 
 let sandbox: Sandbox;
@@ -25,12 +26,12 @@ beforeEach(() => {
 
 afterEach(() => sandbox.release());
 
-const NEEDS = [...VM_NEEDS, 'nbd-client', 'mkfs.ext4', 'fsck.ext4', 'mount'] as const;
+const NEEDS = [...VM_NEEDS, 'nbd-client', 'mkfs.ext4', 'fsck.ext4', 'resize2fs', 'mount'] as const;
 describeWith(NEEDS, 'a device of the kernel', () => {
   it('keeps an ext4 file system on /dev/nbd0 from one attach to the next', async () => {
     const volume = await sandbox.create(sandbox.path('volume'), ...SIZES);
     await makeTree(sandbox.path('tree'), TREE);
-    await mkdir(sandbox.path('mnt'));
+    for (const folder of ['mnt', 'mnt1']) await mkdir(sandbox.path(folder));
 
     const { status, output } = await runInVm(script(volume), {
       sharedFolder: sandbox.folder,
@@ -67,6 +68,27 @@ function script(volume: string): string {
     ${expectStatus(`${program} attach /dev/nbd1 ${key}`, IN_USE_STATUS)}
     ${expectStatus(`${program} detach /dev/nbd0`, IN_USE_STATUS)}
     rm mnt/zeros
+
+    fsfreeze --freeze mnt
+    ${program} snapshot create yesterday
+    fsfreeze --unfreeze mnt
+    echo today > mnt/new
+    ${program} attach --snapshot yesterday /dev/nbd1
+    [[ $(blockdev --getro /dev/nbd1) == 1 ]]
+    mount -o ro,noload /dev/nbd1 mnt1
+    diff -r tree mnt1/tree
+    [[ -e mnt/new && ! -e mnt1/new ]]
+    ${expectStatus(`${program} snapshot delete yesterday`, IN_USE_STATUS)}
+    ${expectStatus(`${program} snapshot rollback yesterday`, IN_USE_STATUS)}
+    umount mnt1
+    ${program} detach /dev/nbd1
+    [[ $(blockdev --getsize64 /dev/nbd1) == 0 ]]
+
+    ${program} resize 512M
+    [[ $(blockdev --getsize64 /dev/nbd0) == $((512 << 20)) ]]
+    resize2fs /dev/nbd0
+    dd if=/dev/urandom of=mnt/filler bs=1M count=300 conv=fsync
+    rm mnt/new mnt/filler
     umount mnt
     ${program} detach /dev/nbd0
     [[ $(blockdev --getsize64 /dev/nbd0) == 0 ]]
