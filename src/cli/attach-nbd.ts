@@ -13,6 +13,11 @@ const NBD_NUMBER = /\d+$/;
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
 const CONNECTIONS = 2;
+/**
+ * For one request. Unless told, the kernel gives a connection up after 30 s, and fails all writes when
+ * it has given up both: a slow disk below would cost data. A server that dies is noticed at once.
+ */
+const REQUEST_TIMEOUT_S = 3600;
 const SETTLE_TIMEOUT_MS = 10_000;
 
 /** Throws ChunkvolError: 'missing-tool', 'exists' when the device is connected to something already. */
@@ -41,9 +46,9 @@ export async function connectNbd(
   const place =
     address.kind === 'unix' ? ['-unix', address.path] : [address.host, `${address.port}`];
   const name = snapshot === null ? [] : ['-N', exportName(snapshot)];
-  const sizes = ['-b', `${BLOCK_BYTES}`, '-C', `${CONNECTIONS}`];
+  const ways = ['-b', `${BLOCK_BYTES}`, '-C', `${CONNECTIONS}`, '-timeout', `${REQUEST_TIMEOUT_S}`];
   const access = options.readOnly ? ['-R'] : [];
-  await runTool('nbd-client', [...place, target, ...name, ...sizes, ...access]);
+  await runTool('nbd-client', [...place, target, ...name, ...ways, ...access]);
   const hasSize = (): boolean => deviceBytes(target) === options.sizeBytes;
   if (await waitUntil(hasSize, SETTLE_TIMEOUT_MS, options.signal)) return;
   throw new ChunkvolError('io', `${target} does not get its size of ${options.sizeBytes} bytes`);

@@ -87,7 +87,8 @@ function script(volume: string): string {
     ${program} resize 512M
     [[ $(blockdev --getsize64 /dev/nbd0) == $((512 << 20)) ]]
     resize2fs /dev/nbd0
-    dd if=/dev/urandom of=mnt/filler bs=1M count=300 conv=fsync
+    fallocate --length 300M mnt/filler
+    dd if=/dev/urandom of=mnt/filler bs=1M count=4 seek=296 conv=notrunc,fsync
     rm mnt/new mnt/filler
     umount mnt
     ${program} detach /dev/nbd0
