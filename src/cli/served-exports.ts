@@ -39,14 +39,15 @@ export class ServedExports implements ExportDirectory {
 
   readonly find = (name: string): NbdExport | null => {
     const snapshot = this.volume.snapshots().find((one) => exportName(one.name) === name);
-    if (snapshot) return this.#offered(snapshot.name, () => this.#snapshot(snapshot));
+    if (snapshot) return this.#isOffered(snapshot.name) ? this.#snapshot(snapshot) : null;
     const isDisk = name === '' || name === this.volume.name;
-    return isDisk ? this.#offered(null, () => this.#disk()) : null;
+    return isDisk && this.#isOffered(null) ? this.#disk() : null;
   };
 
   readonly list = (): NbdExport[] => {
-    const names = [this.volume.name, ...this.volume.snapshots().map((one) => exportName(one.name))];
-    return names.flatMap((name) => this.find(name) ?? []);
+    const snapshots = this.volume.snapshots().filter(({ name }) => this.#isOffered(name));
+    const disk = this.#isOffered(null) ? [this.#disk()] : [];
+    return [...disk, ...snapshots.map((snapshot) => this.#snapshot(snapshot))];
   };
 
   /** Clients that have chosen it and are not gone yet. */
@@ -96,8 +97,8 @@ export class ServedExports implements ExportDirectory {
     );
   }
 
-  #offered(served: ServedName, make: () => NbdExport): NbdExport | null {
-    return this.#withdrawn.has(served) ? null : make();
+  #isOffered(served: ServedName): boolean {
+    return !this.#withdrawn.has(served);
   }
 
   #disk(): NbdExport {

@@ -19,7 +19,7 @@ export interface ResizeArguments {
 export interface ResizeOutcome {
   readonly oldSizeBytes: number;
   readonly sizeBytes: number;
-  /** Where the disk is shown in the size that it had when it was attached. */
+  /** Where the disk is shown, maybe in the size that it had when it was attached. */
   readonly attachments: readonly Attachment[];
 }
 
@@ -70,8 +70,8 @@ async function resize(
   const oldSizeBytes = volume.sizeBytes;
   const sizeBytes = alignUp(args.sizeBytes, volume.blockBytes);
   if (sizeBytes !== oldSizeBytes) await volume.resize(sizeBytes);
-  const stale = attachments.filter(({ snapshot }) => snapshot === null);
-  return { oldSizeBytes, sizeBytes, attachments: sizeBytes === oldSizeBytes ? [] : stale };
+  const ofDisk = attachments.filter(({ snapshot }) => snapshot === null);
+  return { oldSizeBytes, sizeBytes, attachments: ofDisk };
 }
 
 async function hold({ volume }: OperationHost, { signal, send }: OperationContext): Promise<void> {

@@ -35,15 +35,12 @@ async function runResize(text: string, options: Options): Promise<void> {
   const folder = existingVolume(options.volume);
   const outcome = (await perform(folder, options, 'resize', args)) as ResizeOutcome;
   const { oldSizeBytes, sizeBytes, attachments } = outcome;
-  if (sizeBytes === oldSizeBytes) {
-    remark(options, `the disk has ${formatBytes(sizeBytes)} already`);
-    return;
-  }
-  remark(
-    options,
-    `the disk has ${formatBytes(sizeBytes)} now, and had ${formatBytes(oldSizeBytes)}`,
-  );
-  for (const attachment of attachments) await showSize(attachment, sizeBytes, folder, options);
+  const isNew = sizeBytes !== oldSizeBytes;
+  const since = isNew ? `now, and had ${formatBytes(oldSizeBytes)}` : 'already';
+  remark(options, `the disk has ${formatBytes(sizeBytes)} ${since}`);
+  // A device may have been left behind when this was run without the right to change it.
+  const stale = attachments.filter(({ kind }) => isNew || kind === 'nbd');
+  for (const attachment of stale) await showSize(attachment, sizeBytes, folder, options);
 }
 
 /** Makes what shows the disk show its new size, or says how that is done. */

@@ -155,7 +155,7 @@ describe('resize', () => {
       expect(outcome.sizeBytes - outcome.oldSizeBytes).toBe(8192);
       expect(outcome.attachments.map(({ target }) => target)).toEqual(['/b']);
       const again = (await operations.resize({ sizeBytes }, context)) as ResizeOutcome;
-      expect(again).toMatchObject({ oldSizeBytes: outcome.sizeBytes, attachments: [] });
+      expect(again).toEqual({ ...outcome, oldSizeBytes: outcome.sizeBytes });
     });
   });
 });
