@@ -61,10 +61,12 @@ export class SimulatedRandomness implements Randomness {
 /** Time stands still until `advance`. */
 export class SimulatedClock implements Clock {
   private nowMs = 1_700_000_000_000;
+  /** How far the wall clock is from where it should be. */
+  private shiftMs = 0;
   private timers: { dueMs: number; callback: () => void }[] = [];
 
   now(): number {
-    return this.nowMs;
+    return this.nowMs + this.shiftMs;
   }
 
   monotonic(): number {
@@ -77,6 +79,11 @@ export class SimulatedClock implements Clock {
     return () => {
       this.timers = this.timers.filter((other) => other !== timer);
     };
+  }
+
+  /** The wall clock is set, forwards or backwards; time itself goes on as it does. */
+  jump(ms: number): void {
+    this.shiftMs += ms;
   }
 
   advance(ms: number): void {

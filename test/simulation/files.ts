@@ -6,6 +6,8 @@
  *   gives one of the states in which a disk may be found. A rename that was not made durable shows the
  *   old name or the new one. Folders themselves are always there.
  * - `onCall` makes single calls fail, or stops the machine at one: no call after it ever returns.
+ * - `onEffect` is told of each call when it has had its effect and nobody knows of it yet: the moment of
+ *   a crash that a sweep over all of them looks at.
  * - `capacityBytes` is the size of the disk: what goes beyond it fails with ENOSPC, half done.
  *
  * A failed call may have taken effect in part. A failed fsync loses the unsynced bytes of its file.
@@ -57,6 +59,7 @@ const ACCESS_UNIT_BYTES = 4096;
 
 export class SimulatedFiles implements Files {
   onCall: (call: Call) => Outcome = () => 'works';
+  onEffect: (call: Call) => void = () => undefined;
   capacityBytes: number = Infinity;
   /** Tells a folder from its copies. */
   machine: string = 'machine';
@@ -253,7 +256,8 @@ export class SimulatedFiles implements Files {
    */
   async call<T>(kind: CallKind, path: string, work: (failed: boolean) => T): Promise<T> {
     if (this.isStopped()) return never();
-    const outcome = this.onCall({ kind, path, index: this.calls++ });
+    const call: Call = { kind, path, index: this.calls++ };
+    const outcome = this.onCall(call);
     await this.delay(kind);
     if (this.isStopped()) return never();
     if (outcome === 'stop') {
@@ -265,6 +269,7 @@ export class SimulatedFiles implements Files {
     let result: T;
     try {
       result = work(outcome !== 'works');
+      this.onEffect(call);
       if (outcome !== 'works') throw systemError(outcome);
     } catch (error) {
       await this.delay(kind);
