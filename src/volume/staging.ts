@@ -101,15 +101,10 @@ export class Staging {
     return Math.min(this.holes.nextChange(block), this.cuttingHoles.nextChange(block));
   }
 
-  /** Whether any block of [start, end) is held here. */
-  holdsAny(start: number, end: number): boolean {
-    if (this.current.size === 0) return false;
-    if (end - start > this.current.size) {
-      for (const block of this.current.keys()) if (block >= start && block < end) return true;
-      return false;
-    }
-    for (let block = start; block < end; block++) if (this.current.has(block)) return true;
-    return false;
+  /** The blocks of [start, end) that are held here, ascending. */
+  heldIn(start: number, end: number): number[] {
+    const held = [...this.current.keys()].filter((block) => block >= start && block < end);
+    return held.sort((a, b) => a - b);
   }
 
   /**

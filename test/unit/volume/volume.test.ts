@@ -134,4 +134,25 @@ describe('a volume', () => {
     ]);
     await again.close();
   });
+
+  it('finds the end of a hole of any size at once, whatever waits behind it', async () => {
+    const folder = temporaryFolder();
+    const sizeBytes = 2 ** 50;
+    await makeVolume(folder, { sizeBytes });
+    const volume = await open(folder);
+    await volume.write(sizeBytes - 4096, patterned(4096, 1));
+    expect(await volume.extents(0, sizeBytes, 100)).toEqual([
+      { bytes: sizeBytes - 4096, hole: true },
+      { bytes: 4096, hole: false },
+    ]);
+    await volume.trim(0, sizeBytes - 8192);
+    await volume.write(4096, patterned(4096, 2));
+    expect(await volume.extents(0, sizeBytes, 100)).toMatchObject([
+      { bytes: 4096, hole: true },
+      { bytes: 4096, hole: false },
+      { hole: true },
+      { bytes: 4096, hole: false },
+    ]);
+    await volume.close();
+  });
 });
