@@ -241,7 +241,8 @@ export class Checkpointer {
       tail,
       groups: entries,
       nextOrdinal: this.end.nextOrdinal,
-      mappedBlocks: map.mappedBlocks,
+      // A count that was wrong on disk must not keep the next root from being written.
+      mappedBlocks: Math.max(0, map.mappedBlocks),
       counters,
     };
   }

@@ -60,6 +60,8 @@ export class CommitReader {
     const header = sealedHeader && decodeOrNull(() => decodeCommitHeader(sealedHeader.plain));
     if (!header || header.sequence !== point.sequence) return null;
     if (!equalBytes(header.previousChain, point.chain)) return null;
+    // Before anything is allocated for them: so many slots as no group can hold.
+    if (header.slotCount * Math.min(NODE_BYTES, this.blockBytes) > capacity) return null;
     const body = await this.body(group, headerAt + COMMIT_HEADER_BYTES, header);
     if (!body) return null;
     const verified = await this.verifySlots(group, body.next, header, body.entries, capacity);
