@@ -15,7 +15,13 @@
  * A header never changes, whoever seals the group, and nothing in it is drawn when it is written: a
  * rebuilt file has the same header.
  */
-import { HEADER_BYTES, isValidGeometry, memberCount, type Geometry } from '../base/geometry.js';
+import {
+  HEADER_BYTES,
+  isValidGeometry,
+  memberCount,
+  SECTOR_BYTES,
+  type Geometry,
+} from '../base/geometry.js';
 import { magic, RecordReader, RecordWriter } from './codec.js';
 
 export const HEADER_ID_BYTES = 16;
@@ -96,7 +102,7 @@ export function decodeChunkHeader(plain: Uint8Array): ChunkHeader {
     predecessor: {
       groupId: reader.fixed(16),
       ordinal: reader.u32(),
-      cut: reader.u64(),
+      cut: readEnd(reader),
       chain: reader.fixed(32),
     },
     firstSequence: reader.u64(),
@@ -106,6 +112,13 @@ export function decodeChunkHeader(plain: Uint8Array): ChunkHeader {
   reader.require(place < memberCount(geometry), 'a place outside its group');
   reader.end();
   return header;
+}
+
+/** The address at which a log ends: where a commit does, at the boundary of a sector. */
+export function readEnd(reader: RecordReader): number {
+  const address = reader.u64();
+  reader.require(address % SECTOR_BYTES === 0, 'an end in the middle of a sector');
+  return address;
 }
 
 /** data u8, parity u8, log2(unit bytes) u8, chunk bytes u64: as in headers, manifests and roots. */

@@ -152,7 +152,9 @@ export function decodeCommitHeader(plain: Uint8Array): CommitHeader {
     slotCount: reader.u32(),
     rootBytes: reader.u32(),
   };
-  reader.require(header.bodyBytes <= MAX_COMMIT_BODY_BYTES, 'a body that is too long');
+  const { bodyBytes } = header;
+  reader.require(bodyBytes <= MAX_COMMIT_BODY_BYTES, 'a body that is too long');
+  reader.require(bodyBytes % 8 === 0, 'a body that is no slot');
   reader.end();
   return header;
 }

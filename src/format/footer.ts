@@ -22,7 +22,7 @@
  *   digests: (data + parity) * 32, SHA-256 of each member's list of unit MACs
  */
 import { GEOMETRY_LIMITS, memberCount, type Geometry } from '../base/geometry.js';
-import { readGeometry } from './chunk-header.js';
+import { readEnd, readGeometry } from './chunk-header.js';
 import { magic, RecordReader, RecordWriter } from './codec.js';
 
 export const TRAILER_PLAIN_BYTES = 32;
@@ -169,7 +169,7 @@ function readManifest(reader: RecordReader): Manifest {
   const flags = reader.u8();
   reader.require(flags <= 1, 'unknown flags');
   const geometry = readGeometry(reader);
-  const end = reader.u64();
+  const end = readEnd(reader);
   const firstSequence = reader.u64();
   const endSequence = reader.u64();
   const chain = reader.fixed(32);
@@ -194,6 +194,7 @@ function readManifest(reader: RecordReader): Manifest {
 
 function readRootReplica(reader: RecordReader, end: number): RootReplica | null {
   const address = reader.u64();
+  reader.require(address % 8 === 0, 'a root where no slot can be');
   const bytes = reader.u32();
   reader.zeros(4);
   const generation = reader.u64();

@@ -28,7 +28,7 @@
 import { createHash } from 'node:crypto';
 import { equalBytes } from '../base/bytes.js';
 import { GEOMETRY_LIMITS, isValidGeometry, type Geometry } from '../base/geometry.js';
-import { readGeometry } from './chunk-header.js';
+import { readEnd, readGeometry } from './chunk-header.js';
 import { magic, NewerFormatError, RecordReader, RecordWriter } from './codec.js';
 import {
   MAX_NAME_BYTES,
@@ -195,7 +195,7 @@ function readGroup(reader: RecordReader): RootGroup {
   const geometry = readGeometry(reader);
   const groupId = reader.fixed(16);
   const sealId = reader.fixed(16);
-  const end = reader.u64();
+  const end = readEnd(reader);
   const digest = reader.fixed(32);
   reader.require(ordinal > 0 && state !== undefined && isValidGeometry(geometry), 'a bad group');
   reader.require(end <= geometry.data * geometry.chunkBytes, 'a group beyond its files');
@@ -252,7 +252,7 @@ export function decodeInner(plain: Uint8Array, outer: RootOuter, outerPlain: Uin
     map: readPointer(reader),
     tail: {
       ordinal: reader.u32(),
-      address: reader.u64(),
+      address: readEnd(reader),
       sequence: reader.u64(),
       chain: reader.fixed(32),
       durableUpTo: reader.u64(),

@@ -99,6 +99,10 @@ const entry: fc.Arbitrary<CommitEntry> = fc.oneof(
   }),
 );
 
+/** An address where a commit may end. */
+const sectors = (max: number): fc.Arbitrary<number> =>
+  fc.integer({ min: 0, max }).map((count) => count * 4096);
+
 const root: fc.Arbitrary<Root> = geometry.chain((shape) =>
   fc.record({
     closed: fc.boolean(),
@@ -114,7 +118,7 @@ const root: fc.Arbitrary<Root> = geometry.chain((shape) =>
         geometry: fc.constant(shape),
         groupId: bytes(16),
         sealId: bytes(16),
-        end: fc.integer({ min: 0, max: shape.data * shape.chunkBytes }),
+        end: sectors((shape.data * shape.chunkBytes) / 4096),
         manifestDigest: fc.option(bytes(32).map((digest) => digest.fill(1, 0, 1))),
         liveBytes: u48,
       }),
@@ -127,7 +131,7 @@ const root: fc.Arbitrary<Root> = geometry.chain((shape) =>
     map: pointer,
     tail: fc.record({
       ordinal: u32,
-      address: u48,
+      address: sectors(2 ** 40),
       sequence: u48,
       chain: bytes(32),
       durableUpTo: u48,

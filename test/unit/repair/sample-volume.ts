@@ -63,7 +63,7 @@ export class SampleVolume {
     const writer = await this.startGroup(options.geometry ?? SMALL);
     this.writeBlocks(writer, options.blocks);
     const root = options.root ? await this.addRoot(writer) : null;
-    if (options.blocks > 0) writer.endCommit();
+    if (writer.address > 0) writer.endCommit();
     await sealWriter(this.context, writer, {
       end: writer.address,
       firstSequence: 1,
