@@ -4,13 +4,21 @@ import type { Randomness } from '../../src/base/randomness.js';
 
 /** A small generator (sfc32): fast, and good enough to look random to a volume. */
 export class Dice {
-  private a: number;
-  private b = 0x9e3779b9;
-  private c = 0x243f6a88;
-  private counter = 1;
+  private a = 0;
+  private b = 0;
+  private c = 0;
+  private counter = 0;
 
   constructor(seed: number) {
+    this.reseed(seed);
+  }
+
+  /** From here on as dice of this seed. */
+  reseed(seed: number): void {
     this.a = seed >>> 0;
+    this.b = 0x9e3779b9;
+    this.c = 0x243f6a88;
+    this.counter = 1;
     for (let i = 0; i < 12; i++) this.next();
   }
 
@@ -52,6 +60,11 @@ export class Dice {
 /** The kernel's generator of one simulated machine. */
 export class SimulatedRandomness implements Randomness {
   constructor(private readonly dice: Dice) {}
+
+  /** What a hypervisor lets a clone's kernel do. */
+  reseed(seed: number): void {
+    this.dice.reseed(seed);
+  }
 
   bytes(length: number): Uint8Array {
     return this.dice.bytes(length);

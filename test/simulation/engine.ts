@@ -39,11 +39,25 @@ export class Ledger {
     else if (earlier !== sum) this.violations.push(`${kind}: a nonce met two plaintexts (${id})`);
   }
 
+  /** Positions that were written under one key in several histories, each with a nonce of its own. */
+  get meetings(): number {
+    const seen = new Map<string, number>();
+    for (const id of this.nonces.keys()) {
+      if (!id.startsWith('slot ')) continue;
+      const place = id.slice(0, id.lastIndexOf(' '));
+      seen.set(place, (seen.get(place) ?? 0) + 1);
+    }
+    return [...seen.values()].filter((count) => count > 1).length;
+  }
+
   /** One use of the keystream of a key from an initial counter on. */
   stream(key: Uint8Array, counter: Uint8Array, from: number, plaintext: Uint8Array): void {
     const id = `${toHex(key)} ${toHex(counter)}`;
     const uses = this.streams.get(id) ?? [];
     for (const use of uses) {
+      if (use.from === from && use.bytes.length === plaintext.length) {
+        if (use.bytes.compare(plaintext) === 0) return;
+      }
       const start = Math.max(from, use.from);
       const end = Math.min(from + plaintext.length, use.from + use.bytes.length);
       if (start >= end) continue;

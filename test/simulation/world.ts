@@ -48,6 +48,7 @@ export class World {
   readonly dice: Dice;
   clock: SimulatedClock = new SimulatedClock();
   volume: Volume | null = null;
+  private kernel: SimulatedRandomness | null = null;
   readonly notices: string[] = [];
   /** Errors that operations may end with. */
   tolerated: readonly Parameters<typeof isChunkvolError>[1][] = [];
@@ -64,12 +65,12 @@ export class World {
   }
 
   /** An empty volume of this shape, not open. */
-  static async create(seed: number, shape: Shape): Promise<World> {
+  static async create(seed: number, shape: Shape, ledger: Ledger = new Ledger()): Promise<World> {
     const key = JSON.stringify(shape);
     const template = templates.get(key) ?? makeTemplate(shape);
     templates.set(key, template);
     const files = (await template).copied(seed, 'machine');
-    return new World(shape, seed, files, new Ledger(), new Timeline(), new DiskOracle(BLOCK_BYTES));
+    return new World(shape, seed, files, ledger, new Timeline(), new DiskOracle(BLOCK_BYTES));
   }
 
   /** The same state on another machine, with a past in common and a future of its own. */
@@ -87,6 +88,15 @@ export class World {
       this.oracle.copy(),
     );
     return fork;
+  }
+
+  /**
+   * From here on this world is a clone of all others that came from the same seed: the same memory, and a
+   * kernel whose generator was seeded anew.
+   */
+  divergeAs(seed: number): void {
+    this.dice.reseed(seed);
+    this.kernel?.reseed(seed + 1);
   }
 
   /** Opens the volume; what it finds is not checked yet. */
@@ -344,10 +354,11 @@ export class World {
   }
 
   private environment(files: SimulatedFiles): Environment {
+    this.kernel = new SimulatedRandomness(this.dice.fork());
     return {
       files,
       clock: this.clock,
-      random: new SimulatedRandomness(this.dice.fork()),
+      random: this.kernel,
       engine: new WatchedEngine(chooseEngine(), this.ledger, this.timeline),
     };
   }

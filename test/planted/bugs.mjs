@@ -1,0 +1,606 @@
+/**
+ * Bugs to plant: each takes one precaution out of the program, and names the tests of which at least one
+ * must fail then. `npm run test:planted` plants each in a copy of the tree and runs them.
+ *
+ * `find` must occur exactly once in `file`; where the code has moved on, the list moves with it.
+ */
+
+const CRASH = ['test/unit/volume/crash.test.ts'];
+const SWEEP = ['test/unit/volume/crash-sweep.test.ts'];
+const DAMAGE = ['test/unit/volume/damage.test.ts'];
+const VOLUME = ['test/unit/volume/volume.test.ts'];
+const LIMITS = ['test/unit/volume/limits.test.ts'];
+const ENGINES = ['test/unit/crypto/engines.test.ts'];
+const REPAIR = ['test/unit/repair/rebuild.test.ts', 'test/unit/repair/repair.test.ts'];
+const NBD = ['test/unit/nbd'];
+
+/**
+ * @typedef {object} PlantedBug
+ * @property {string} name What is wrong now, as one would say it in a bug report.
+ * @property {string} file
+ * @property {string} find
+ * @property {string} put
+ * @property {readonly string[]} tests
+ */
+
+/** @type {readonly PlantedBug[]} */
+export const PLANTED_BUGS = [
+  // What is durable, and when.
+  {
+    name: 'flush does not fdatasync',
+    file: 'src/store/group-writer.ts',
+    find: 'await settleAll(members.map((member) => this.files[member]!.sync()));',
+    put: 'await Promise.resolve();',
+    tests: SWEEP,
+  },
+  {
+    name: 'a failed fdatasync is tried again',
+    file: 'src/store/group-writer.ts',
+    find: `    } catch (error) {
+      this.failure ??= error;
+      throw error;
+    }
+  }
+
+  private throwFailure`,
+    put: `    } catch (error) {
+      for (const member of members) this.unsynced.add(member);
+      await settleAll(members.map((member) => this.files[member]!.sync()));
+      void error;
+    }
+  }
+
+  private throwFailure`,
+    tests: CRASH,
+  },
+  {
+    name: 'a failed write is forgotten',
+    file: 'src/store/group-writer.ts',
+    find: 'else this.failure ??= error;',
+    put: '',
+    tests: CRASH,
+  },
+  {
+    name: 'a new group is not made durable before it gets its name',
+    file: 'src/store/birth.ts',
+    find: 'await settleAll(files.map((file) => file.sync()));',
+    put: '',
+    tests: SWEEP,
+  },
+  {
+    name: 'names of a new group reach the disk in any order',
+    file: 'src/store/birth.ts',
+    find: `  await settleAll(files.map((file) => file.sync()));
+  await context.files.syncFolder(chunkFolder(context));`,
+    put: '  await settleAll(files.map((file) => file.sync()));',
+    tests: SWEEP,
+  },
+  {
+    name: 'the folder is not synced when a group has got its names',
+    file: 'src/store/birth.ts',
+    find: `    await context.files.rename(path, group.paths[member]!);
+  }
+  await context.files.syncFolder(chunkFolder(context));`,
+    put: `    await context.files.rename(path, group.paths[member]!);
+  }`,
+    tests: SWEEP,
+  },
+  {
+    name: 'an empty group is removed file by file under its open names',
+    file: 'src/store/birth.ts',
+    find: 'if (path !== unborn[index] && (await files.stat(path))) {',
+    put: 'if (path !== unborn[index] && (await files.stat(path))) { unborn[index] = path; continue;',
+    tests: [...CRASH, ...SWEEP],
+  },
+  {
+    name: 'a seal does not make its footers durable',
+    file: 'src/store/seal.ts',
+    find: 'await settleAll(files.map((file) => file.sync()));',
+    put: '',
+    tests: SWEEP,
+  },
+  {
+    name: 'a seal does not sync the folder',
+    file: 'src/store/seal.ts',
+    find: 'await context.files.syncFolder(chunkFolder(context));',
+    put: '',
+    tests: SWEEP,
+  },
+  {
+    name: 'a small file is published before it is durable',
+    file: 'src/store/publish.ts',
+    find: 'await file.sync();',
+    put: '',
+    tests: SWEEP,
+  },
+  {
+    name: 'the folder is not synced when a small file was published',
+    file: 'src/store/publish.ts',
+    find: 'await files.syncFolder(folder);',
+    put: '',
+    tests: ['test/unit/store/key-change.test.ts', ...SWEEP],
+  },
+  {
+    name: 'old key files go before the new one is there',
+    file: 'src/store/key-files.ts',
+    find: '  await publishFile(files, keyFolder({ folder }), name, bytes);\n',
+    put: `  for (const old of earlier) await files.remove(\`\${keyFolder({ folder })}/\${old}\`);
+  await publishFile(files, keyFolder({ folder }), name, bytes);
+`,
+    tests: ['test/unit/store/key-change.test.ts'],
+  },
+  {
+    name: 'FUA is taken for an ordinary write',
+    file: 'src/volume/volume.ts',
+    find: `    this.parts.end.parts.counters.writtenBytes += bytes.length;
+    if (options?.durable) await this.flush();`,
+    put: '    this.parts.end.parts.counters.writtenBytes += bytes.length;\n    void options;',
+    tests: SWEEP,
+  },
+  {
+    name: 'a flush does not wait for what was staged',
+    file: 'src/volume/write-path.ts',
+    find: `    const last = await this.lock.run(async () => {
+      await this.commitAll();`,
+    put: '    const last = await this.lock.run(async () => {\n      await Promise.resolve();',
+    tests: SWEEP,
+  },
+  {
+    name: 'an fdatasync counts for what was appended while it ran',
+    file: 'src/volume/log-end.ts',
+    find: `    if (this.replacements !== replacements) return false;
+    this.advance(point);`,
+    put: `    if (this.replacements !== replacements) return false;
+    void point;
+    this.advance(this.point);`,
+    tests: [...CRASH, ...SWEEP],
+  },
+  {
+    name: 'an fdatasync of a group that was given up meanwhile counts',
+    file: 'src/volume/log-end.ts',
+    find: 'if (this.replacements !== replacements) return false;',
+    put: '',
+    tests: CRASH,
+  },
+  {
+    name: 'what a failed group held is not written again',
+    file: 'src/volume/log-end.ts',
+    find: 'for (const entry of this.retained) {',
+    put: 'for (const entry of this.retained.slice(0, 0)) {',
+    tests: CRASH,
+  },
+  {
+    name: 'a root is published before its chunk files',
+    file: 'src/volume/checkpoint.ts',
+    find: `      await sealWriter(context, writer, plan);
+      if (closing) await roots.publish(closing.root, closing.bytes);`,
+    put: `      if (closing) await roots.publish(closing.root, closing.bytes);
+      await sealWriter(context, writer, plan);`,
+    tests: SWEEP,
+  },
+  {
+    name: 'a checkpoint publishes a root that is not durable yet',
+    file: 'src/volume/checkpoint.ts',
+    find: `    await this.appendNodes(await this.end.writerOrNew(), nodes);
+    await this.end.makeDurable();`,
+    put: '    await this.appendNodes(await this.end.writerOrNew(), nodes);',
+    tests: [...LIMITS, ...SWEEP],
+  },
+  {
+    name: 'map nodes of a failed checkpoint count as written',
+    file: 'src/volume/checkpoint.ts',
+    find: 'if (this.end.replacements !== replacements) return;',
+    put: '',
+    tests: LIMITS,
+  },
+  // Recovery.
+  {
+    name: 'recovery follows the abandoned one of two successors',
+    file: 'src/volume/recovery.ts',
+    find: 'candidates.sort((a, b) => b.header.ordinal - a.header.ordinal);',
+    put: 'candidates.sort((a, b) => a.header.ordinal - b.header.ordinal);',
+    tests: [...CRASH, ...SWEEP],
+  },
+  {
+    name: 'recovery reads beyond the cut that a successor names',
+    file: 'src/volume/recovery.ts',
+    find: 'const limit = successor?.header.predecessor.cut ?? group.end;',
+    put: 'const limit = successor ? Infinity : group.end;',
+    tests: [...CRASH, ...SWEEP],
+  },
+  {
+    name: 'recovery says nothing of flushed commits that are missing',
+    file: 'src/volume/recovery.ts',
+    find: 'if (this.durableUpTo < this.point.sequence) return;',
+    put: 'if (this.durableUpTo >= 0) return;',
+    tests: DAMAGE,
+  },
+  {
+    name: 'recovery does not look behind a torn end for what was flushed',
+    file: 'src/volume/commit-reader.ts',
+    find: 'if (header) highest = Math.max(highest, header.durableUpTo);',
+    put: '',
+    tests: DAMAGE,
+  },
+  {
+    name: 'recovery does not see that a file of an open group is missing',
+    file: 'src/volume/recovery.ts',
+    find: 'if (await this.context.files.stat(path)) continue;',
+    put: 'if (path !== "") continue;',
+    tests: [...DAMAGE, 'test/unit/volume/missing.test.ts'],
+  },
+  {
+    name: 'two histories in one folder are taken for one',
+    file: 'src/volume/recovery.ts',
+    find: 'if (foreign) {',
+    put: 'if (foreign && candidates.length > 99) {',
+    tests: ['test/unit/volume/fork-matrix.test.ts'],
+  },
+  {
+    name: 'the recovered end is not made durable',
+    file: 'src/volume/open.ts',
+    find: '        await file.sync();\n',
+    put: '',
+    tests: [...CRASH, ...SWEEP],
+  },
+  {
+    name: 'the recovered end is synced, and not written again',
+    file: 'src/volume/open.ts',
+    find: '        await rewrite(file, start, memberBytes(geometry, end, member)).catch(unlessFull);\n',
+    put: '',
+    tests: CRASH,
+  },
+  {
+    name: 'a commit counts without its slots',
+    file: 'src/volume/commit-reader.ts',
+    find: 'return failed.every((flag) => flag === 0);',
+    put: 'return failed.length > 0;',
+    tests: SWEEP,
+  },
+  {
+    name: 'a commit counts without its padding',
+    file: 'src/volume/commit-reader.ts',
+    find: 'if (!isZero(padding)) return false;',
+    put: 'isZero(padding);',
+    tests: [...CRASH, ...SWEEP],
+  },
+  {
+    name: 'a commit may follow any other',
+    file: 'src/volume/commit-reader.ts',
+    find: 'if (!equalBytes(header.previousChain, point.chain)) return null;',
+    put: '',
+    tests: ['test/unit/volume/fork-matrix.test.ts'],
+  },
+  {
+    name: 'a commit gets memory for as many slots as it claims',
+    file: 'src/volume/commit-reader.ts',
+    find: 'if (header.slotCount * Math.min(NODE_BYTES, this.blockBytes) > capacity) return null;',
+    put: '',
+    tests: ['test/unit/volume/forged.test.ts'],
+  },
+  {
+    name: 'a group sealed by another keeps its seal id',
+    file: 'src/store/takeover.ts',
+    find: 'setSealId(context, group, context.random.bytes(16));',
+    put: '',
+    tests: [...SWEEP, ...DAMAGE],
+  },
+  {
+    name: 'a decided seal is not finished',
+    file: 'src/store/finish-seals.ts',
+    find: 'await context.files.rename(file.path, final[file.header.place]!);',
+    put: '',
+    tests: SWEEP,
+  },
+  // Keys and nonces.
+  {
+    name: 'the salt of a commit is a constant',
+    file: 'src/volume/log.ts',
+    find: 'const salt = sha256(this.context.random.bytes(32)).slice(0, SALT_BYTES);',
+    put: 'const salt = sha256(new Uint8Array(this.context.random.bytes(32).length)).slice(0, SALT_BYTES);',
+    tests: ['test/unit/volume/clones.test.ts'],
+  },
+  {
+    name: 'a group that failed is written again under the same ids',
+    file: 'src/store/birth.ts',
+    find: `    id: context.random.bytes(16),
+    sealId: context.random.bytes(16),`,
+    put: `    id: new Uint8Array(16).fill(plan.firstSequence),
+    sealId: context.random.bytes(16),`,
+    tests: [...CRASH, ...SWEEP],
+  },
+  {
+    name: 'padding shows what a buffer held before',
+    file: 'src/store/group-writer.ts',
+    find: '      gap.fill(0);\n',
+    put: '',
+    tests: CRASH,
+  },
+  {
+    name: 'the session of a volume is always the same',
+    file: 'src/volume/roots.ts',
+    find: 'this.session = context.random.bytes(16);',
+    put: 'this.session = new Uint8Array(16).fill(1);',
+    tests: ['test/unit/volume/fork-matrix.test.ts'],
+  },
+  // Authenticity.
+  {
+    name: 'the node engine takes slots whose tag does not match',
+    file: 'src/crypto/engine-node.ts',
+    find: `      return unverified;
+    } catch {
+      return null;
+    }`,
+    put: `      return unverified;
+    } catch {
+      return unverified;
+    }`,
+    tests: ENGINES,
+  },
+  {
+    name: 'short tags are taken',
+    file: 'src/crypto/sealing.ts',
+    find: 'const GCM_OPTIONS = { authTagLength: TAG_BYTES };',
+    put: 'const GCM_OPTIONS = {};',
+    tests: ['test/unit/crypto/sealing.test.ts', 'test/unit/crypto/no-short-tags.test.ts'],
+  },
+  {
+    name: 'the kind of a slot is not bound to it',
+    file: 'src/crypto/engine.ts',
+    find: 'this.view.setUint16(AAD_AT, kind, true);',
+    put: 'void kind;',
+    tests: ENGINES,
+  },
+  {
+    name: 'a key slot may belong to two passphrases',
+    file: 'src/crypto/key-slot.ts',
+    find: 'if (!equalBytes(commitment, slot.commitment)) return null;',
+    put: '',
+    tests: ['test/unit/crypto/key-slot.test.ts'],
+  },
+  {
+    name: 'Argon2 takes any parameters',
+    file: 'src/crypto/key-slot.ts',
+    find: '  checkParameters(slot);\n',
+    put: '',
+    tests: ['test/unit/crypto/key-slot.test.ts'],
+  },
+  {
+    name: 'the key file is not authenticated as a whole',
+    file: 'src/store/key-files.ts',
+    find: 'if (!equalBytes(keyFileMac(keys, candidate.body), candidate.mac)) continue;',
+    put: '',
+    tests: ['test/unit/store/key-files.test.ts'],
+  },
+  {
+    name: 'the inner part of a root goes with any outer part',
+    file: 'src/format/root.ts',
+    find: 'equalBytes(reader.fixed(32), sha256(outerPlain))',
+    put: 'reader.fixed(32).length === sha256(outerPlain).length',
+    tests: ['test/unit/store/root-parts.test.ts'],
+  },
+  {
+    name: 'a root counts under any name',
+    file: 'src/store/root-files.ts',
+    find: 'if (root && rootName(context.keys.maintenance, root.session, bytes) === name) {',
+    put: 'if (root) {',
+    tests: ['test/unit/store/root-parts.test.ts'],
+  },
+  {
+    name: 'a header counts in any file',
+    file: 'src/store/chunk-meta.ts',
+    find: 'return equalBytes(id, headerId(keys, header.groupId, header.place)) ? header : null;',
+    put: 'return header;',
+    tests: ['test/unit/store/root-parts.test.ts'],
+  },
+  {
+    name: 'a manifest counts although the root names another',
+    file: 'src/store/member-check.ts',
+    find: 'if (digest && !equalBytes(sha256(bytes), digest)) return null;',
+    put: '',
+    tests: [...REPAIR, 'test/unit/repair/poisoned.test.ts'],
+  },
+  {
+    name: 'a unit is sound whatever its MAC',
+    file: 'src/store/member-check.ts',
+    find: 'return !!wanted && !!got && equalBytes(wanted, got);',
+    put: 'return !!wanted && !!got;',
+    tests: REPAIR,
+  },
+  {
+    name: 'MAC lists are not held against the manifest',
+    file: 'src/store/member-check.ts',
+    find: 'equalBytes(memberDigest(macs), manifest.digests[place]!)',
+    put: 'memberDigest(macs).length === manifest.digests[place]!.length',
+    tests: REPAIR,
+  },
+  // Reed-Solomon, and what is rebuilt with it.
+  {
+    name: 'parity ends a word early',
+    file: 'src/store/parity.ts',
+    find: 'codec.encode(unitStart(row), longest);',
+    put: 'codec.encode(unitStart(row), Math.max(unitStart(row), longest - 8));',
+    tests: [...DAMAGE, ...REPAIR],
+  },
+  {
+    name: 'the parity matrix is off by one',
+    file: 'src/erasure/matrix.ts',
+    find: 'PARITY_MATRIX_LINE',
+    put: 'PARITY_MATRIX_LINE',
+    tests: ['test/unit/erasure/matrix.test.ts'],
+  },
+  {
+    name: 'parity counts what an earlier row left in the buffer',
+    file: 'src/store/group-writer.ts',
+    find: '    this.zeroRest(row);\n',
+    put: '',
+    tests: [...VOLUME, ...DAMAGE],
+  },
+  {
+    name: 'a reconstructed range is not checked',
+    file: 'src/store/reconstruct.ts',
+    find: 'if (verify(candidate)) return candidate;',
+    put: 'verify(candidate);\n      return candidate;',
+    tests: ['test/unit/store/wide-groups.test.ts', ...DAMAGE],
+  },
+  {
+    name: 'a short read is taken for a whole one',
+    file: 'src/store/member-reader.ts',
+    find: 'if (got !== null) return got === into.length;',
+    put: 'if (got !== null) return true;',
+    tests: [...DAMAGE, ...CRASH, ...REPAIR],
+  },
+  {
+    name: 'healed bytes go into any file of that name',
+    file: 'src/store/slot-reader.ts',
+    find: 'if (header?.place !== member || !equalBytes(header.groupId, group.id)) return false;',
+    put: '',
+    tests: ['test/unit/repair/poisoned.test.ts', ...DAMAGE],
+  },
+  {
+    name: 'repair trusts what it read before for what it reads now',
+    file: 'src/repair/row-source.ts',
+    find: 'return got === part.length && equalBytes(this.mac(place, row, bytes), wanted);',
+    put: 'return got === part.length;',
+    tests: REPAIR,
+  },
+  // The disk in memory.
+  {
+    name: 'a write may overtake an earlier hole',
+    file: 'src/volume/staging.ts',
+    find: 'const blocks = this.holes.size > 0 ? [] : this.takeBlocks(maxBlocks);',
+    put: 'const blocks = this.takeBlocks(maxBlocks);',
+    tests: LIMITS,
+  },
+  {
+    name: 'writes of the same block do not wait for one another',
+    file: 'src/volume/block-locks.ts',
+    find: 'if (earlier.length > 0) await Promise.all(earlier);',
+    put: '',
+    tests: ['test/unit/volume/linearizable.test.ts'],
+  },
+  {
+    name: 'a flushed block is forgotten although it was written again since',
+    file: 'src/volume/staging.ts',
+    find: 'if (this.current.get(block) === slot) this.current.delete(block);',
+    put: 'this.current.delete(block);',
+    tests: ['test/unit/volume/linearizable.test.ts', ...CRASH],
+  },
+  {
+    name: 'a block is free before it is durable',
+    file: 'src/volume/staging.ts',
+    find: '  applied(): void {\n',
+    put: '  applied(): void {\n    if (this.cutting) this.release(this.cutting);\n',
+    tests: CRASH,
+  },
+  {
+    name: 'a map node that was read while it was removed is kept',
+    file: 'src/volume/block-map.ts',
+    find: '    if (removals !== this.removals) return null;\n',
+    put: '',
+    tests: [...LIMITS, 'test/unit/volume/linearizable.test.ts'],
+  },
+  {
+    name: 'parents are written before their children',
+    file: 'src/volume/block-map.ts',
+    find: 'dirty.sort((a, b) => a.level - b.level || a.index - b.index);',
+    put: 'dirty.sort((a, b) => b.level - a.level || a.index - b.index);',
+    tests: SWEEP,
+  },
+  {
+    name: 'changed map nodes are evicted',
+    file: 'src/volume/block-map.ts',
+    find: 'EVICT_LINE',
+    put: 'EVICT_LINE',
+    tests: LIMITS,
+  },
+  {
+    name: 'a full disk is found out after the acknowledgement',
+    file: 'src/volume/space.ts',
+    find: 'if (this.freeBytes < bytes + MIN_FREE_BYTES) {',
+    put: 'if (this.freeBytes < 0) {',
+    tests: CRASH,
+  },
+  {
+    name: 'the newest closed roots are pruned',
+    file: 'src/volume/roots.ts',
+    find: '...closed.slice(0, KEPT_CLOSED_ROOTS)',
+    put: '...closed.slice(0, 0)',
+    tests: ['test/unit/volume/kept-roots.test.ts', ...DAMAGE],
+  },
+  // NBD.
+  {
+    name: 'a request may reach beyond the disk',
+    file: 'src/nbd/requests.ts',
+    find: 'if (request.offset + request.bytes > session.device.sizeBytes) {',
+    put: 'if (request.offset > session.device.sizeBytes) {',
+    tests: NBD,
+  },
+  {
+    name: 'a read-only export takes writes',
+    file: 'src/nbd/requests.ts',
+    find: 'if (changes && session.device.readOnly) return Errno.notPermitted;',
+    put: '',
+    tests: NBD,
+  },
+  {
+    name: 'a payload may have any length',
+    file: 'src/nbd/requests.ts',
+    find: 'if (carriesPayload(request.command) && request.bytes > MAX_PAYLOAD_BYTES) {',
+    put: 'if (carriesPayload(request.command) && request.bytes > 2 ** 32) {',
+    tests: NBD,
+  },
+  {
+    name: 'FUA does not reach the disk',
+    file: 'src/nbd/requests.ts',
+    find: 'const options = (request.flags & CommandFlag.fua) !== 0 ? DURABLE : VOLATILE;',
+    put: 'const options = (request.flags & CommandFlag.fua) !== 0 ? VOLATILE : VOLATILE;',
+    tests: NBD,
+  },
+  {
+    name: 'a flush is acknowledged and not done',
+    file: 'src/nbd/requests.ts',
+    find: 'if (request.command === Command.flush) return device.flush();',
+    put: 'if (request.command === Command.flush) return;',
+    tests: NBD,
+  },
+  // Sync.
+  {
+    name: 'the root is copied before the chunk files',
+    file: 'src/sync/run.ts',
+    find: `    await this.copyFiles(work);
+    const after = await this.publishRoot(work, before);`,
+    put: `    const after = await this.publishRoot(work, before);
+    await this.copyFiles(work);`,
+    tests: ['test/unit/sync/interruption.test.ts', 'test/unit/sync/run.test.ts'],
+  },
+  {
+    name: 'the root is not read back',
+    file: 'src/sync/run.ts',
+    find: 'same = bytes !== null && equalBytes(bytes, head.bytes);',
+    put: 'same = bytes !== null || head.bytes.length > 0;',
+    tests: ['test/unit/sync/run.test.ts'],
+  },
+  {
+    name: 'a remote that went back in time is not refused',
+    file: 'src/sync/run.ts',
+    find: 'refuseRollback(url, roots, seenGeneration, () => advice);',
+    put: 'void [refuseRollback, url, roots, seenGeneration, advice];',
+    tests: ['test/unit/sync/run.test.ts'],
+  },
+  {
+    name: 'a fork is not looked for again before the root goes out',
+    file: 'src/sync/run.ts',
+    find: `    const latest = await this.survey();
+    this.refuseOthers(latest, head);`,
+    put: '    const latest = await this.survey();',
+    tests: ['test/unit/sync/run.test.ts'],
+  },
+  {
+    name: 'a copy with more losses than parity replaces is made',
+    file: 'src/sync/run.ts',
+    find: '    refuseLoss(this.remote.url, plan);\n',
+    put: '',
+    tests: ['test/unit/sync/run.test.ts'],
+  },
+];
