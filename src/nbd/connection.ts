@@ -12,6 +12,7 @@ import type { BufferPool } from './buffers.js';
 import type { ExportDirectory, OpenDisk } from './exports.js';
 import { Handshake } from './handshake.js';
 import { Intake } from './intake.js';
+import type { Account, MemoryBudget } from './memory-budget.js';
 import { Outbox } from './outbox.js';
 import { Transmission } from './transmission.js';
 import type { InFlight } from './transmission.js';
@@ -22,6 +23,7 @@ const LINGER_MS = 5_000;
 export interface ConnectionOptions {
   readonly directory: ExportDirectory;
   readonly pool: BufferPool;
+  readonly budget: MemoryBudget;
   readonly clock: Clock;
   readonly handshakeMs: number;
   readonly onError: (message: string) => void;
@@ -31,6 +33,7 @@ export interface ConnectionOptions {
 export class Connection {
   readonly #intake: Intake;
   readonly #outbox: Outbox<InFlight>;
+  readonly #account: Account;
   #transmission: Transmission | null = null;
   #disk: OpenDisk | null = null;
   #cancelTimer: () => void;
@@ -47,6 +50,12 @@ export class Connection {
     this.#outbox = new Outbox(socket, (sent) => {
       this.#transmission?.onSent(sent);
     });
+    this.#account = options.budget.open(
+      () => this.#transmission?.waitsForDevice !== true,
+      () => {
+        socket.destroy();
+      },
+    );
     this.#cancelTimer = options.clock.after(options.handshakeMs, () => {
       socket.destroy();
     });
@@ -72,6 +81,7 @@ export class Connection {
   #listen(): void {
     const { socket } = this;
     socket.on('data', (chunk: Buffer) => {
+      this.#account.moved();
       this.#intake.push(chunk);
       if (this.#intake.idle) socket.pause();
     });
@@ -83,6 +93,7 @@ export class Connection {
     socket.on('close', () => {
       this.#socketClosed = true;
       this.#cancelTimer();
+      this.#account.close();
       this.#finish();
       this.#endIfOver();
     });
@@ -109,6 +120,7 @@ export class Connection {
           intake: this.#intake,
           outbox: this.#outbox,
           pool: this.options.pool,
+          account: this.#account,
           abort: () => {
             this.socket.destroy();
           },

@@ -14,6 +14,7 @@ import type { NbdAddress } from './address.js';
 import { BufferPool } from './buffers.js';
 import { Connection } from './connection.js';
 import type { ExportDirectory } from './exports.js';
+import { MemoryBudget } from './memory-budget.js';
 
 const MAX_CONNECTIONS = 1024;
 const HANDSHAKE_MS = 30_000;
@@ -36,10 +37,15 @@ export class NbdServer {
   readonly #connections = new Set<Connection>();
   readonly #listeners = new Set<net.Server>();
   readonly #pool = new BufferPool();
+  readonly #clock: Clock;
+  readonly #budget: MemoryBudget;
   #closing: Promise<void> | null = null;
   #onLastOver: (() => void) | null = null;
 
-  constructor(private readonly options: NbdServerOptions) {}
+  constructor(private readonly options: NbdServerOptions) {
+    this.#clock = options.clock ?? systemClock;
+    this.#budget = new MemoryBudget(this.#clock);
+  }
 
   /** Clients that are connected, or still have a request in a device. */
   get connectionCount(): number {
@@ -92,7 +98,8 @@ export class NbdServer {
     const connection = new Connection(socket, {
       directory: this.options,
       pool: this.#pool,
-      clock: this.options.clock ?? systemClock,
+      budget: this.#budget,
+      clock: this.#clock,
       handshakeMs: this.options.handshakeMs ?? HANDSHAKE_MS,
       onError: (message) => this.options.onError?.(message),
       onOver: () => {

@@ -3,8 +3,8 @@
  * finishes them.
  *
  * Memory is bounded whatever a client sends: a request is admitted only while fewer than MAX_REQUESTS
- * are in flight and their buffers come to at most MAX_BUFFER_BYTES, and it is in flight until the
- * kernel has taken its reply. Until there is room for the next one nothing more is read from the
+ * are in flight, their buffers come to at most MAX_BUFFER_BYTES, and the server has memory left for
+ * them (memory-budget.ts); it is in flight until the kernel has taken its reply. Until there is room for the next one nothing more is read from the
  * socket. So a client that never reads its replies stops only itself.
  *
  * A request that is refused has its payload skipped and is answered: the stream stays in step. A wrong
@@ -16,6 +16,7 @@ import type { BufferPool } from './buffers.js';
 import { nbdErrno } from './errno.js';
 import type { Session } from './exports.js';
 import type { Intake } from './intake.js';
+import type { Account } from './memory-budget.js';
 import type { Outbox } from './outbox.js';
 import * as protocol from './protocol.js';
 import { ChunkType, Command, Errno } from './protocol.js';
@@ -40,6 +41,7 @@ export interface TransmissionLink {
   readonly intake: Intake;
   readonly outbox: Outbox<InFlight>;
   readonly pool: BufferPool;
+  readonly account: Account;
   /** The client broke the protocol: ends the connection at once. */
   abort(): void;
   /** No request is in flight any more, and none will come. */
@@ -73,6 +75,7 @@ export class Transmission {
     this.#finishing = true;
     this.#waiting = null;
     this.link.intake.stop();
+    this.link.account.close();
     if (this.#arriving !== null) this.#release(this.#arriving);
     if (this.#requestCount === 0) this.link.onIdle();
   }
@@ -84,6 +87,7 @@ export class Transmission {
 
   /** A batch of replies has left. */
   onSent(sent: readonly InFlight[]): void {
+    this.link.account.moved();
     for (const inFlight of sent) this.#release(inFlight);
     if (this.#finishing) {
       if (this.#requestCount === 0) this.link.onIdle();
@@ -103,7 +107,9 @@ export class Transmission {
     const errno = checkRequest(request, this.session);
     const bufferBytes = errno === Errno.none ? bufferBytesOf(request) : 0;
     const room =
-      this.#requestCount < MAX_REQUESTS && this.#bufferBytes + bufferBytes <= MAX_BUFFER_BYTES;
+      this.#requestCount < MAX_REQUESTS &&
+      this.#bufferBytes + bufferBytes <= MAX_BUFFER_BYTES &&
+      this.link.account.take(bufferBytes, this.#retry);
     this.#waiting = room ? null : request;
     if (!room) return;
     this.#requestCount += 1;
@@ -112,6 +118,11 @@ export class Transmission {
     if (errno === Errno.none) this.#admit(inFlight);
     else this.#refuse(inFlight, errno);
   }
+
+  /** The server has memory again. */
+  readonly #retry = (): void => {
+    if (this.#waiting !== null) this.#admitIfRoom(this.#waiting);
+  };
 
   #admit(inFlight: InFlight): void {
     const { request } = inFlight;
@@ -217,6 +228,7 @@ export class Transmission {
   #release(inFlight: InFlight): void {
     this.#requestCount -= 1;
     this.#bufferBytes -= inFlight.bufferBytes;
+    this.link.account.give(inFlight.bufferBytes);
     if (inFlight.buffer !== null) this.link.pool.giveBack(inFlight.buffer);
   }
 }

@@ -551,6 +551,20 @@ export const PLANTED_BUGS = [
     tests: NBD,
   },
   {
+    name: 'a thousand clients get a thousand times the memory of one',
+    file: 'src/nbd/transmission.ts',
+    find: 'this.link.account.take(bufferBytes, this.#retry);',
+    put: 'bufferBytes >= 0;',
+    tests: ['test/unit/nbd/grammar.test.ts'],
+  },
+  {
+    name: 'who stands still keeps its memory',
+    file: 'src/nbd/memory-budget.ts',
+    find: 'for (const account of [...this.#accounts]) account.cutOffIfStalled();',
+    put: '',
+    tests: ['test/unit/nbd/grammar.test.ts'],
+  },
+  {
     name: 'FUA does not reach the disk',
     file: 'src/nbd/requests.ts',
     find: 'const options = (request.flags & CommandFlag.fua) !== 0 ? DURABLE : VOLATILE;',
