@@ -1,9 +1,10 @@
 /**
- * Three sets of tests. `npm test` runs unit and integration, `npm run test:slow` the slow ones; CI all.
+ * Sets of tests. `npm test` runs unit and integration, `npm run test:slow` the slow ones; CI all.
  *
  * unit         pure code and simulations: parallel, short
  * integration  real programs (file systems, NBD clients, rsync, rclone): minutes in all
  * slow         the same at scale: kills, virtual machines, whole file trees; one file at a time
+ * soak         the simulator for as long as it is given; `npm run soak` only
  */
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
 import { Summary } from './test/support/summary.js';
@@ -41,6 +42,14 @@ const config: ViteUserConfig = defineConfig({
           hookTimeout: 5 * MINUTE_MS,
           fileParallelism: false,
           sequence: { groupOrder: 2 },
+        },
+      },
+      {
+        test: {
+          name: 'soak',
+          include: ['test/soak/**/*.test.ts'],
+          testTimeout: 0,
+          sequence: { groupOrder: 3 },
         },
       },
     ],

@@ -90,7 +90,7 @@ export const PLANTED_BUGS = [
     file: 'src/store/birth.ts',
     find: 'if (path !== unborn[index] && (await files.stat(path))) {',
     put: 'if (path !== unborn[index] && (await files.stat(path))) { unborn[index] = path; continue;',
-    tests: [...CRASH, ...SWEEP],
+    tests: [...SWEEP, ...CRASH],
   },
   {
     name: 'a seal does not make its footers durable',
@@ -153,7 +153,7 @@ export const PLANTED_BUGS = [
     put: `    if (this.replacements !== replacements) return false;
     void point;
     this.advance(this.point);`,
-    tests: [...CRASH, ...SWEEP],
+    tests: [...SWEEP, ...CRASH],
   },
   {
     name: 'an fdatasync of a group that was given up meanwhile counts',
@@ -199,14 +199,14 @@ export const PLANTED_BUGS = [
     file: 'src/volume/recovery.ts',
     find: 'candidates.sort((a, b) => b.header.ordinal - a.header.ordinal);',
     put: 'candidates.sort((a, b) => a.header.ordinal - b.header.ordinal);',
-    tests: [...CRASH, ...SWEEP],
+    tests: [...SWEEP, ...CRASH],
   },
   {
     name: 'recovery reads beyond the cut that a successor names',
     file: 'src/volume/recovery.ts',
     find: 'const limit = successor?.header.predecessor.cut ?? group.end;',
     put: 'const limit = successor ? Infinity : group.end;',
-    tests: [...CRASH, ...SWEEP],
+    tests: [...SWEEP, ...CRASH],
   },
   {
     name: 'recovery says nothing of flushed commits that are missing',
@@ -241,7 +241,7 @@ export const PLANTED_BUGS = [
     file: 'src/volume/open.ts',
     find: '        await file.sync();\n',
     put: '',
-    tests: [...CRASH, ...SWEEP],
+    tests: [...SWEEP, ...CRASH],
   },
   {
     name: 'the recovered end is synced, and not written again',
@@ -262,7 +262,7 @@ export const PLANTED_BUGS = [
     file: 'src/volume/commit-reader.ts',
     find: 'if (!isZero(padding)) return false;',
     put: 'isZero(padding);',
-    tests: [...CRASH, ...SWEEP],
+    tests: [...SWEEP, ...CRASH],
   },
   {
     name: 'a commit may follow any other',
@@ -307,7 +307,7 @@ export const PLANTED_BUGS = [
     sealId: context.random.bytes(16),`,
     put: `    id: new Uint8Array(16).fill(plan.firstSequence),
     sealId: context.random.bytes(16),`,
-    tests: [...CRASH, ...SWEEP],
+    tests: [...SWEEP, ...CRASH],
   },
   {
     name: 'padding shows what a buffer held before',

@@ -78,6 +78,21 @@ const failure: Workload = async (world, watch) => {
   world.tolerated = [];
 };
 
+/** Several that write and flush, each on its own: one's commit comes while another's fdatasync runs. */
+const rivals: Workload = async (world, watch) => {
+  await world.reopen();
+  watch();
+  const rival = async (lane: number): Promise<void> => {
+    for (let i = 0; i < 5; i++) {
+      // In step with each other they would all be one commit.
+      for (let turns = world.dice.below(12); turns > 0; turns--) await turn();
+      await write(world, lane * 120 + world.dice.below(100), 1 + world.dice.below(4));
+      await world.flush();
+    }
+  };
+  await Promise.all([0, 1, 2].map(rival));
+};
+
 /** Another writer's folder: what was copied by hand is opened, and goes on as a volume of its own. */
 const copied: Workload = async (world, watch) => {
   await world.reopen();
@@ -98,8 +113,13 @@ export const WORKLOADS: Readonly<Record<string, Workload>> = {
   recovery,
   seals,
   failure,
+  rivals,
   copied,
 };
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
 
 /** False when the machine stopped. */
 function write(world: World, block: number, count: number, durable = false): Promise<boolean> {

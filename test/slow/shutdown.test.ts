@@ -16,7 +16,7 @@ import { promisify } from 'node:util';
 const ROUNDS = Number(process.env['CHUNKVOL_SHUTDOWNS'] ?? 8);
 const MAX_LOAD_MS = 800;
 const DISK_BYTES = 16 * 2 ** 20;
-const HOST_BYTES = 512 * 2 ** 20;
+const HOST_BYTES = 4096 * 2 ** 20;
 const CONNECTIONS = 2;
 
 const execute = promisify(execFile);
