@@ -83,7 +83,8 @@ export async function downloadVolume(
   const notes = await refuseOlder(context, remote, roots, memory, options);
   const chunks = sizesOf(await remote.list(FOLDERS.chunks, options.signal));
   const choice = await chooseRoot(context, remote.url, roots, chunks);
-  refuseOlderChoice(remote, choice, options);
+  const seenBefore = await memory.recall(context.volumeId, remote.url);
+  refuseOlderChoice(remote, choice, options.expectGeneration ?? seenBefore?.generation ?? 0);
 
   await clearTarget(context, choice.plan.downloads);
   const missing = await fetchChunks(context, remote, choice, options);
@@ -169,13 +170,12 @@ async function refuseOlder(
   return [];
 }
 
-/** A state may be there in time and not be whole. */
-function refuseOlderChoice(remote: Remote, { root, notes }: Choice, options: RestoreOptions): void {
-  const { expectGeneration = 0 } = options;
-  if (root.generation >= expectGeneration) return;
+/** A state may be there in time and not be whole: a host that keeps a root and drops its files. */
+function refuseOlderChoice(remote: Remote, { root, notes }: Choice, expected: number): void {
+  if (root.generation >= expected) return;
   throw new ChunkvolError(
     'rollback',
-    `the newest whole state on ${remote.url} is generation ${root.generation}, not ${expectGeneration} (${notes[0] ?? ''}); try another remote, or expect an older generation`,
+    `the newest whole state on ${remote.url} is generation ${root.generation}, not ${expected} (${notes[0] ?? ''}); try another remote, or take that one with --expect-generation ${root.generation}`,
   );
 }
 
