@@ -59,9 +59,13 @@ function failingTests(copy, tests) {
   spawnSync(vitest, args, { cwd: copy, timeout: TIMEOUT_MS, stdio: 'ignore' });
   try {
     const { testResults } = JSON.parse(readFileSync(report, 'utf8'));
-    return testResults.flatMap(({ assertionResults }) =>
-      assertionResults.filter(({ status }) => status === 'failed').map(({ fullName }) => fullName),
-    );
+    return testResults.flatMap(({ assertionResults, message }) => {
+      // The program's own checks may be the first to notice.
+      if (assertionResults.length === 0 && message.includes('ChunkvolError')) return [message];
+      return assertionResults
+        .filter(({ status }) => status === 'failed')
+        .map(({ fullName }) => fullName);
+    });
   } catch {
     return null;
   }

@@ -338,13 +338,6 @@ export const PLANTED_BUGS = [
     tests: ENGINES,
   },
   {
-    name: 'short tags are taken',
-    file: 'src/crypto/sealing.ts',
-    find: 'const GCM_OPTIONS = { authTagLength: TAG_BYTES };',
-    put: 'const GCM_OPTIONS = {};',
-    tests: ['test/unit/crypto/sealing.test.ts'],
-  },
-  {
     name: 'the kind of a slot is not bound to it',
     file: 'src/crypto/engine.ts',
     find: 'this.view.setUint16(AAD_AT, kind, true);',

@@ -41,7 +41,7 @@ describe('the parity matrix', () => {
   });
 
   it('has only invertible square submatrices, so that any k units are enough', () => {
-    for (let dataUnits = 1; dataUnits <= 8; dataUnits++) {
+    for (let dataUnits = 1; dataUnits <= 16; dataUnits++) {
       const rows = parityMatrix(dataUnits, 4);
       for (let size = 1; size <= Math.min(4, dataUnits); size++) {
         for (const chosenRows of choices(rangeTo(4), size)) {
