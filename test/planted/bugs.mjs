@@ -181,15 +181,15 @@ export const PLANTED_BUGS = [
   {
     name: 'a checkpoint publishes a root that is not durable yet',
     file: 'src/volume/checkpoint.ts',
-    find: `    await this.appendNodes(await this.end.writerOrNew(), nodes);
+    find: `    if (nodes.length > 0) await this.appendNodes(await this.end.writerOrNew(), nodes);
     await this.end.makeDurable();`,
-    put: '    await this.appendNodes(await this.end.writerOrNew(), nodes);',
+    put: '    if (nodes.length > 0) await this.appendNodes(await this.end.writerOrNew(), nodes);',
     tests: [...LIMITS, ...SWEEP],
   },
   {
     name: 'map nodes of a failed checkpoint count as written',
     file: 'src/volume/checkpoint.ts',
-    find: 'if (this.end.replacements !== replacements) return;',
+    find: 'if (this.end.replacements !== replacements) return false;',
     put: '',
     tests: LIMITS,
   },
@@ -391,7 +391,7 @@ export const PLANTED_BUGS = [
     file: 'src/store/member-check.ts',
     find: 'if (digest && !equalBytes(sha256(bytes), digest)) return null;',
     put: '',
-    tests: [...REPAIR, 'test/unit/repair/poisoned.test.ts'],
+    tests: ['test/unit/store/root-parts.test.ts'],
   },
   {
     name: 'a unit is sound whatever its MAC',
@@ -489,9 +489,9 @@ export const PLANTED_BUGS = [
   {
     name: 'a map node that was read while it was removed is kept',
     file: 'src/volume/block-map.ts',
-    find: '    if (removals !== this.removals) return null;\n',
+    find: '    if (removals !== this.removals) return undefined;\n',
     put: '',
-    tests: [...LIMITS, 'test/unit/volume/linearizable.test.ts'],
+    tests: ['test/unit/volume/block-map.test.ts', ...LIMITS],
   },
   {
     name: 'parents are written before their children',

@@ -14,7 +14,12 @@ import { chooseEngine } from '../../src/crypto/engines.js';
 import { SLOT_OVERHEAD_BYTES, type SlotBatch, type SlotKey } from '../../src/crypto/engine.js';
 import { openLong, openRecord, sealLong, sealRecord } from '../../src/crypto/sealing.js';
 import { locate, place } from '../../src/erasure/stripe.js';
-import { COMMIT_HEADER_PLAIN_BYTES, nodeSlotKind, SLOT_KIND } from '../../src/format/commit.js';
+import {
+  COMMIT_HEADER_PLAIN_BYTES,
+  isSlotEntry,
+  nodeSlotKind,
+  SLOT_KIND,
+} from '../../src/format/commit.js';
 import { HEADER_ID_BYTES } from '../../src/format/chunk-header.js';
 import { TRAILER_BYTES } from '../../src/format/footer.js';
 import { KEY_FILE_MAC_BYTES } from '../../src/format/key-file.js';
@@ -272,7 +277,7 @@ async function nodeRecords(
   const { slot: key } = place.group.keys;
   let at = 0;
   for (const entry of commit.entries) {
-    if (entry.kind === 'hole') continue;
+    if (!isSlotEntry(entry)) continue;
     for (let i = 0; i < entry.count; i++, at++) {
       if (entry.kind !== 'node') continue;
       const address = commit.positions[at]! * 8;

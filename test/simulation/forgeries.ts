@@ -5,7 +5,7 @@ import {
   decodeCommitHeader,
   encodeCommitBody,
   encodeCommitHeader,
-  entrySlots,
+  isSlotEntry,
   type CommitEntry,
 } from '../../src/format/commit.js';
 import { repairVolume } from '../../src/repair/repair.js';
@@ -156,7 +156,7 @@ function forgeCommit(header: Forgeable, body: Forgeable | undefined, dice: Dice)
     return `${header.what} without a body`;
   }
   const entries = absurdEntries(Math.floor(body.plain.length / 16), dice);
-  const slots = entries.reduce((sum, entry) => sum + entrySlots(entry), 0);
+  const slots = entries.reduce((sum, entry) => sum + (isSlotEntry(entry) ? entry.count : 0), 0);
   const slotCount = Math.min(slots, 2 ** 32 - 1);
   header.put(encodeCommitHeader({ ...fields, slotCount, bodyBytes: body.plain.length }));
   body.put(encodeCommitBody(entries));

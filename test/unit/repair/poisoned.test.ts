@@ -96,7 +96,10 @@ describe('poisoned files', () => {
     await simulate(4, async (seed) => {
       const { world, sound, members } = await sealedWorld(seed);
       const [path, other] = members as [string, string];
+      world.kill();
       world.files.poke(path, sound.get(other)!);
+      world.ledger.forgetContents();
+      await world.reopen();
       await world.checkAll();
       expect(Buffer.compare(world.files.peek(path)!, sound.get(other)!)).toBe(0);
       await repair(world);
