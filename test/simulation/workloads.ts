@@ -78,6 +78,45 @@ const failure: Workload = async (world, watch) => {
   world.tolerated = [];
 };
 
+/** A group that is given up before anything in it is durable, and cannot be removed: it has a twin from then on. */
+const twins: Workload = async (world, watch) => {
+  await world.reopen();
+  await write(world, 0, 4);
+  await world.seal();
+  let births = world.shape.data + world.shape.parity;
+  world.tolerated = ['io'];
+  world.files.onCall = ({ kind, path }) => {
+    const isFirst = kind === 'sync' && births-- === 0;
+    const isRemoval = births < 0 && kind === 'rename' && path.endsWith('.open');
+    return isFirst || isRemoval ? 'EIO' : 'works';
+  };
+  watch();
+  await write(world, 10, 20);
+  await world.flush();
+  await write(world, 20, 5);
+  await world.flush();
+  world.files.onCall = () => 'works';
+  world.tolerated = [];
+  await write(world, 100, 2);
+  await world.flush();
+};
+
+/** A machine that stopped when a group was born and nothing was in it yet; and what becomes of that group. */
+const newborn: Workload = async (world, watch) => {
+  await world.reopen();
+  await write(world, 0, 4);
+  await world.seal();
+  let births = world.shape.data + world.shape.parity;
+  world.files.onCall = ({ kind }) => (kind === 'write' && births-- === 0 ? 'stop' : 'works');
+  await write(world, 10, 20);
+  await world.flush();
+  world.cutPower();
+  watch();
+  await world.reopen();
+  await write(world, 30, 2);
+  await world.flush();
+};
+
 /** Several that write and flush, each on its own: one's commit comes while another's fdatasync runs. */
 const rivals: Workload = async (world, watch) => {
   await world.reopen();
@@ -113,6 +152,8 @@ export const WORKLOADS: Readonly<Record<string, Workload>> = {
   recovery,
   seals,
   failure,
+  twins,
+  newborn,
   rivals,
   copied,
 };
