@@ -114,7 +114,10 @@ export function plausibleSize(
   );
 }
 
-/** Everything behind the last unit of one member: fill, when the file is to be full, and the footer. */
+/**
+ * Everything behind the last unit of one member: fill, when the file is to be full, and the footer. What
+ * its writer wrote in advance is overwritten, or cut off.
+ */
 export async function writeEnd(
   context: StoreContext,
   group: Group,
@@ -131,6 +134,7 @@ export async function writeEnd(
   const footerAt = fileBytes - footer.length;
   await writeFill(context, group, file, place, from, footerAt);
   await file.write(footer, footerAt);
+  if ((await file.size()) > fileBytes) await file.truncate(fileBytes);
 }
 
 /** Keystream of the seal's fill key: the stream of this place, from its start. */
