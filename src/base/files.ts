@@ -15,6 +15,11 @@ export interface OpenFile {
   readonly path: string;
   /** Reads into the whole of `into` from byte `position`; returns the bytes read, fewer only at the end. */
   read(into: Uint8Array, position: number): Promise<number>;
+  /**
+   * Fills `into` from byte `position` where that takes no wait, as when the bytes are in memory. False
+   * tells nothing, and leaves `into` undefined: `read` has the answer. Absent where nobody can know.
+   */
+  readNow?(into: Uint8Array, position: number): boolean;
   /** Writes all of `bytes` at byte `position`, extending the file as needed. */
   write(bytes: Uint8Array, position: number): Promise<void>;
   /** fdatasync: contents and size are durable when it returns. Never retried by a caller that saw it fail. */

@@ -1,6 +1,7 @@
 /** The real file system behind the Files interface: node:fs, with the system's errors translated. */
 import * as fs from 'node:fs';
 import { promisify } from 'node:util';
+import { loadCachedRead } from './cached-read.js';
 import { errnoOf, fromSystem } from './errors.js';
 import type { Files, FileStat, OpenFile, OpenMode } from './files.js';
 
@@ -24,6 +25,8 @@ const ftruncate = promisify(fs.ftruncate);
 const fstat = promisify(fs.fstat);
 const close = promisify(fs.close);
 
+const cachedRead = loadCachedRead();
+
 class NodeFile implements OpenFile {
   constructor(
     readonly path: string,
@@ -41,6 +44,10 @@ class NodeFile implements OpenFile {
       done += got;
     }
     return done;
+  }
+
+  readNow(into: Uint8Array, position: number): boolean {
+    return cachedRead !== null && cachedRead(this.fd, into, position);
   }
 
   async write(bytes: Uint8Array, position: number): Promise<void> {

@@ -9,6 +9,8 @@ const MAX_OPEN_FILES = 256;
 
 interface Entry {
   readonly opening: Promise<OpenFile>;
+  /** Once it is open. */
+  file: OpenFile | null;
   users: number;
   /** No longer in the cache: closed when its last user leaves. */
   forgotten: boolean;
@@ -35,6 +37,15 @@ export class OpenFiles {
     }
   }
 
+  /** The file, if it is open already: to be used at once, and not after. */
+  opened(path: string): OpenFile | null {
+    const entry = this.entries.get(path);
+    if (!entry?.file) return null;
+    this.entries.delete(path);
+    this.entries.set(path, entry);
+    return entry.file;
+  }
+
   /** Drops a path whose file has been renamed, replaced or removed. */
   forget(path: string): void {
     const entry = this.entries.get(path);
@@ -55,14 +66,23 @@ export class OpenFiles {
     if (entry) {
       this.entries.delete(path);
     } else {
-      entry = { opening: this.files.open(path, 'read'), users: 0, forgotten: false };
-      entry.opening.catch(() => {
-        this.forget(path);
-      });
+      entry = this.start(path);
     }
     this.entries.set(path, entry);
     entry.users++;
     this.trim();
+    return entry;
+  }
+
+  private start(path: string): Entry {
+    const opening = this.files.open(path, 'read');
+    const entry: Entry = { opening, file: null, users: 0, forgotten: false };
+    opening.then(
+      (file) => (entry.file = file),
+      () => {
+        this.forget(path);
+      },
+    );
     return entry;
   }
 

@@ -38,11 +38,17 @@ export interface HealCounters {
   healedSlots: number;
 }
 
+/** The most slots of a run that is read at once. */
+export const MAX_RUN_NOW = 256;
+
 export class SlotReader {
   readonly counters: HealCounters = { reconstructedSlots: 0, healedSlots: 0 };
   readonly members: MemberReader;
   private readonly scratch = new ScratchBuffers();
   private readonly reconstructor: Reconstructor;
+  /** For runs that are read at once: one at a time, and nothing is allocated for them. */
+  private readonly batchNow = emptyBatch(MAX_RUN_NOW);
+  private readonly failedNow = new Uint8Array(MAX_RUN_NOW);
 
   constructor(
     private readonly context: StoreContext,
@@ -59,6 +65,27 @@ export class SlotReader {
     const failed = await this.readOrFail(run);
     for (let index = 0; index < run.count; index++) {
       if (failed[index] !== 0) await this.recover(run, index);
+    }
+  }
+
+  /**
+   * Reads and opens a run without a wait, if its file is open and has the bytes in memory, and all of it is
+   * as it should be. False tells nothing: `read` has the answer.
+   */
+  readNow(run: SlotRun): boolean {
+    if (run.count > MAX_RUN_NOW) return false;
+    const { member, offset } = locate(run.group.geometry, run.address);
+    const file = this.openFiles.opened(run.group.paths[member]!);
+    if (!file?.readNow) return false;
+    const bytes = run.count * (run.plainBytes + SLOT_OVERHEAD_BYTES);
+    const buffer = this.scratch.acquire(bytes);
+    try {
+      const slots = buffer.subarray(0, bytes);
+      if (!file.readNow(slots, offset)) return false;
+      describeRun(this.batchNow, run, slots);
+      return this.context.engine.openSlots(run.key, this.batchNow, this.failedNow) === 0;
+    } finally {
+      this.scratch.release(buffer);
     }
   }
 
@@ -167,6 +194,37 @@ export class SlotReader {
       // The reader has its bytes; that the file could not be mended is found again by a scrub.
       return false;
     }
+  }
+}
+
+function emptyBatch(capacity: number): SlotBatch {
+  const nothing = new Uint8Array(0);
+  return {
+    count: 0,
+    plainBytes: 0,
+    plain: nothing,
+    plainAt: new Uint32Array(capacity),
+    slots: nothing,
+    slotAt: new Uint32Array(capacity),
+    positions: new Uint32Array(capacity),
+    numbers: new Float64Array(capacity),
+    kind: 0,
+  };
+}
+
+/** Makes `batch` describe a run whose slots are all of `slots`. */
+function describeRun(batch: SlotBatch, run: SlotRun, slots: Uint8Array): void {
+  const slotBytes = run.plainBytes + SLOT_OVERHEAD_BYTES;
+  batch.count = run.count;
+  batch.plainBytes = run.plainBytes;
+  batch.plain = run.plain;
+  batch.slots = slots;
+  batch.kind = run.kind;
+  batch.plainAt = run.plainAt;
+  batch.numbers = run.numbers;
+  for (let i = 0; i < run.count; i++) {
+    batch.slotAt[i] = i * slotBytes;
+    batch.positions[i] = (run.address + i * slotBytes) / 8;
   }
 }
 

@@ -1,6 +1,9 @@
 /**
  * The way of a read: staging buffer, map, slots. Blocks that lie behind one another in one stripe unit
  * are one read of the file and one call of the crypto engine.
+ *
+ * What is in memory, map node and slot alike, is read at once, without a promise. Where that ends, at a
+ * node or a slot that has to be fetched, or that is damaged, the rest of the request takes its time.
  */
 import { settleAll } from '../base/async.js';
 import { alignDown, alignUp } from '../base/bytes.js';
@@ -8,7 +11,8 @@ import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { piecesInUnit } from '../erasure/stripe.js';
 import { SLOT_KIND } from '../format/commit.js';
 import { NODE_FANOUT } from '../format/map-node.js';
-import type { SlotReader } from '../store/slot-reader.js';
+import type { Group } from '../store/group.js';
+import { MAX_RUN_NOW, type SlotReader } from '../store/slot-reader.js';
 import { entryOf, type BlockMap, type CachedNode } from './block-map.js';
 import type { GroupTable } from './group-table.js';
 import { MAX_PIECE_BYTES } from './limits.js';
@@ -19,8 +23,27 @@ interface Placed {
   readonly position: number;
 }
 
+/** A run that is read at once, in the making. */
+interface RunNow {
+  group: Group | null;
+  address: number;
+  count: number;
+  /** Index of the first block in the request. */
+  index: number;
+  readonly numbers: Float64Array;
+  readonly plainAt: Uint32Array;
+}
+
 export class Reads {
   private readonly slotWords: number;
+  private readonly runNow: RunNow = {
+    group: null,
+    address: 0,
+    count: 0,
+    index: 0,
+    numbers: new Float64Array(MAX_RUN_NOW),
+    plainAt: new Uint32Array(MAX_RUN_NOW),
+  };
 
   constructor(
     private readonly staging: Staging,
@@ -53,6 +76,70 @@ export class Reads {
 
   /** Fills `into`, whose length is a multiple of the block size, with the blocks from `first` on. */
   async blocks(first: number, into: Uint8Array): Promise<void> {
+    const { blockBytes } = this.staging;
+    const done = this.blocksNow(first, into);
+    if (done * blockBytes === into.length) return;
+    await this.fetch(first + done, into.subarray(done * blockBytes));
+  }
+
+  /** Reads what can be read at once; returns how many blocks, from the first on, that was. */
+  private blocksNow(first: number, into: Uint8Array): number {
+    const { blockBytes } = this.staging;
+    const count = into.length / blockBytes;
+    const run = this.runNow;
+    run.count = 0;
+    for (let index = 0; index < count; index++) {
+      const block = first + index;
+      const staged = this.staging.lookup(block);
+      const entry = staged ? null : this.map.peek(block);
+      if (entry === undefined) return this.endRunNow(into) ? index : run.index;
+      if (entry === null) {
+        const at = index * blockBytes;
+        if (staged && staged !== 'hole') into.set(staged, at);
+        else into.fill(0, at, at + blockBytes);
+        continue;
+      }
+      if (!this.joinsRunNow(entry)) {
+        if (!this.endRunNow(into)) return run.index;
+        this.startRunNow(entry, index);
+      }
+      run.numbers[run.count] = block;
+      run.plainAt[run.count++] = index * blockBytes;
+    }
+    return this.endRunNow(into) ? count : run.index;
+  }
+
+  private joinsRunNow(entry: Placed): boolean {
+    const { group, address, count } = this.runNow;
+    if (count === 0 || group?.ordinal !== entry.ordinal || count === MAX_RUN_NOW) return false;
+    const slotBytes = this.slotWords * 8;
+    if (entry.position * 8 !== address + count * slotBytes) return false;
+    return count < piecesInUnit(group.geometry, address, slotBytes);
+  }
+
+  private startRunNow({ ordinal, position }: Placed, index: number): void {
+    const run = this.runNow;
+    run.group = this.groups.get(ordinal);
+    run.address = position * 8;
+    run.index = index;
+  }
+
+  /** Reads the run, if there is one; false when it cannot be read at once. */
+  private endRunNow(into: Uint8Array): boolean {
+    const { group, address, count, numbers, plainAt } = this.runNow;
+    if (!group || count === 0) return true;
+    this.runNow.count = 0;
+    const plainBytes = this.staging.blockBytes;
+    const kind = SLOT_KIND.block;
+    const key = group.keys.slot;
+    return this.slots.readNow({
+      ...{ group, key, address, count, plainBytes, kind, numbers, plainAt },
+      plain: into,
+    });
+  }
+
+  /** The same as `blocks`, with waits. */
+  private async fetch(first: number, into: Uint8Array): Promise<void> {
     const { blockBytes } = this.staging;
     const count = into.length / blockBytes;
     const wanted: number[] = [];
