@@ -20,6 +20,7 @@ import { parseArgs } from 'node:util';
 import { run as runCodec } from './codec.js';
 import { run as runCrypto } from './crypto.js';
 import { runFio, workloads } from './fio.js';
+import { run as runGarbage } from './garbage.js';
 import { type Noise, watchNoise } from './noise.js';
 import { type Peer, peers } from './peers.js';
 import { type BenchRecord, type PeerResult, describeMachine, round, toMarkdown } from './report.js';
@@ -45,7 +46,10 @@ async function main(options: Options): Promise<void> {
   const parts = [];
   if (!options.isPartial) {
     console.log('the codec and the cipher engines alone');
-    parts.push(await runCodec({ quick: options.quick }), await runCrypto({ quick: options.quick }));
+    const { quick, folder } = options;
+    parts.push(await runCodec({ quick }), await runCrypto({ quick }));
+    console.log('snapshots and garbage');
+    parts.push(await runGarbage({ quick, folder }));
   }
   const record: BenchRecord = {
     date: new Date().toISOString().slice(0, 16).replace('T', ' '),
