@@ -50,6 +50,8 @@ const ROOTS_BY_HAND = 2;
 /** Doublings of the time between collections in the background that gain nothing. */
 const MAX_FRUITLESS = 6;
 
+const NOTHING: Deleted = { groups: 0, bytes: 0 };
+
 /** Times the allowed garbage at which writers have to wait. */
 const FAR_BEHIND = 2;
 
@@ -181,15 +183,20 @@ export class Collector {
     const before = this.garbage().garbageBytes;
     let movedBytes = 0;
     this.counted = false;
+    await this.round(effort, newest, signal);
+    // What is wholly dead makes room, where there is none, for what has to be moved.
+    const isShort = retention.retiredBytes > 0 && (await end.parts.space.isShort());
+    const first = isShort ? await this.deleteRetired(0, ROOTS_BY_HAND) : NOTHING;
     for (;;) {
       const moved = await this.round(effort, newest, signal);
       if (moved === null) break;
       movedBytes += moved;
       onProgress?.(Math.max(0, before - this.garbage().garbageBytes), before);
     }
-    const deleted = await this.deleteRetired(0, ROOTS_BY_HAND);
+    const last = await this.deleteRetired(0, ROOTS_BY_HAND);
     const { garbageBytes, liveBytes } = this.garbage();
-    const { groups: removedGroups, bytes: freedBytes } = deleted;
+    const removedGroups = first.groups + last.groups;
+    const freedBytes = first.bytes + last.bytes;
     if (retention.retiredBytes === 0) this.walkedAtBytes = end.parts.counters.loggedBytes;
     return { movedBytes, removedGroups, freedBytes, garbageBytes, liveBytes };
   }

@@ -14,7 +14,11 @@ export async function findExtents(
 ): Promise<Extent[]> {
   const { blockBytes } = staging;
   const end = offset + bytes;
-  const held = new HeldBlocks(staging, Math.floor(offset / blockBytes), Math.ceil(end / blockBytes));
+  const held = new HeldBlocks(
+    staging,
+    Math.floor(offset / blockBytes),
+    Math.ceil(end / blockBytes),
+  );
   const runs: { bytes: number; hole: boolean }[] = [];
   for (let at = offset; at < end;) {
     const block = Math.floor(at / blockBytes);

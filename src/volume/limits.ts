@@ -53,7 +53,11 @@ export const KEPT_ROOT_HOURS = 24;
 /** Sessions that a root's lineage lists one by one; older ones are folded into a digest. */
 export const MAX_LINEAGE_ENTRIES = 4096;
 
-/** Really written bytes that are given up when the disk under the volume is full; less for small groups. */
+/**
+ * Really written bytes that are given up when the disk under the volume is full: a share of a group, within
+ * these bounds. With them a trim, the deletion of a snapshot and the roots of a collection get through.
+ */
+export const MIN_RESERVE_BYTES: number = 4 * MIB;
 export const MAX_RESERVE_BYTES: number = 16 * MIB;
 
 /** Free space below which new writes are refused. */

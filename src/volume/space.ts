@@ -6,8 +6,12 @@
 import { ChunkvolError } from '../base/errors.js';
 import { FOLDERS, type StoreContext } from '../store/context.js';
 import { memberCount, type Geometry } from '../base/geometry.js';
-import { MIB } from '../base/bytes.js';
-import { FREE_SPACE_AGE_MS, MAX_RESERVE_BYTES, MIN_FREE_BYTES } from './limits.js';
+import {
+  FREE_SPACE_AGE_MS,
+  MAX_RESERVE_BYTES,
+  MIN_FREE_BYTES,
+  MIN_RESERVE_BYTES,
+} from './limits.js';
 
 export class Space {
   private freeBytes = 0;
@@ -24,7 +28,10 @@ export class Space {
     geometry: Geometry,
   ) {
     const dataAreaBytes = geometry.data * geometry.chunkBytes;
-    this.reserveBytes = Math.min(MAX_RESERVE_BYTES, Math.max(MIB, dataAreaBytes / 64));
+    this.reserveBytes = Math.min(
+      MAX_RESERVE_BYTES,
+      Math.max(MIN_RESERVE_BYTES, dataAreaBytes / 64),
+    );
     // A tenth more for records and map nodes.
     this.expansion = (memberCount(geometry) / geometry.data) * 1.1;
     this.reservePath = `${context.folder}/${FOLDERS.local}/reserve`;
@@ -50,6 +57,12 @@ export class Space {
       );
     }
     if (!this.reserved && this.freeBytes > bytes + 4 * this.reserveBytes) await this.reserve();
+  }
+
+  /** Whether what is free would not do for a reserve, and more. */
+  async isShort(): Promise<boolean> {
+    const free = await this.context.files.freeBytes(this.context.folder);
+    return free < MIN_FREE_BYTES + 4 * this.reserveBytes;
   }
 
   /** Gives the reserve up; true when there was one. */

@@ -108,6 +108,38 @@ describeWith(['root', 'loop', 'mount', 'mkfs.ext4', 'rsync'], 'a disk that is fu
     await expectNothingLost(server, client);
   });
 
+  /** The words of a command on the volume while it is served. */
+  function onServer(...words: string[]): string[] {
+    return ['-C', volume, ...words];
+  }
+
+  it('to the last byte: trimming, deleting a snapshot and a collection make room again', async () => {
+    const server = await sandbox.serve(volume);
+    const client = await server.connect();
+    await writeSome(client, 40);
+    await sandbox.succeed(onServer('snapshot', 'create', 'held'));
+    await expect(writeSome(client, 1000)).rejects.toThrow(/ENOSPC/);
+    await client.flush();
+    fillUp();
+    const gone = 60;
+    await client.trim(0, gone * PIECE_BYTES);
+    await sandbox.succeed(onServer('snapshot', 'delete', 'held'));
+    await sandbox.succeed(onServer('gc'));
+    const { bavail, bsize } = fs.statfsSync(disk);
+    expect(bavail * bsize).toBeGreaterThan(gone * PIECE_BYTES);
+
+    const all = written;
+    written = 0;
+    await writeSome(client, gone / 2);
+    await client.flush();
+    await expectAll(client);
+    // With more room, the rest as well; what was not trimmed is as it was.
+    freeSpace();
+    await writeSome(client, gone / 2);
+    written = all;
+    await expectNothingLost(server, client);
+  });
+
   it('while a flush is due: it fails or does what it says, and nothing acknowledged is lost', async () => {
     const server = await sandbox.serve(volume);
     const client = await server.connect();

@@ -16,6 +16,7 @@ const BLOCK = 4 * KIB;
 /** A buffer of the real size, made anew for each of so many volumes, would take most of the time. */
 vi.mock('../../../src/volume/limits.js', async (original) => ({
   ...(await original<object>()),
+  MIN_RESERVE_BYTES: 1024 * 1024,
   STAGING_BYTES: 4 * 1024 * 1024,
 }));
 

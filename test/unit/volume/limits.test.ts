@@ -9,6 +9,7 @@ import { FOLDER, World, type Shape } from '../../simulation/world.js';
 
 vi.mock('../../../src/volume/limits.js', async (original) => ({
   ...(await original<object>()),
+  MIN_RESERVE_BYTES: 1024 * 1024,
   STAGING_BYTES: 1024 * 1024,
   COMMIT_TARGET_BYTES: 64 * 1024,
   MAX_STAGED_HOLES: 16,

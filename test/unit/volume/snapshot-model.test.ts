@@ -9,6 +9,7 @@ import { SnapshotWorld, type SnapshotShape } from '../../simulation/snapshot-wor
 
 vi.mock('../../../src/volume/limits.js', async (original) => ({
   ...(await original<object>()),
+  MIN_RESERVE_BYTES: 1024 * 1024,
   STAGING_BYTES: 1024 * 1024,
   COMMIT_TARGET_BYTES: 128 * 1024,
   MAX_CACHED_NODES: 64,
