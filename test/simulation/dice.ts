@@ -13,10 +13,10 @@ export class Dice {
     this.reseed(seed);
   }
 
-  /** From here on as dice of this seed. */
+  /** From here on as dice of this seed, of up to 53 bits. */
   reseed(seed: number): void {
     this.a = seed >>> 0;
-    this.b = 0x9e3779b9;
+    this.b = 0x9e3779b9 ^ Math.floor(seed / 2 ** 32);
     this.c = 0x243f6a88;
     this.counter = 1;
     for (let i = 0; i < 12; i++) this.next();
@@ -51,9 +51,12 @@ export class Dice {
     return new Uint8Array(words.buffer, 0, length);
   }
 
-  /** Dice of their own, whose throws do not change those of this one. */
+  /**
+   * Dice of their own, whose throws do not change those of this one. Of a million of them no two are the
+   * same: what two kernels draw must differ.
+   */
   fork(): Dice {
-    return new Dice(this.next());
+    return new Dice(this.next() * 2 ** 21 + (this.next() >>> 11));
   }
 }
 
