@@ -12,7 +12,7 @@ vi.mock('../../src/volume/limits.js', async (original) => {
 });
 
 const RESULTS = new URL('results.json', import.meta.url);
-const SIZE = { variants: 20, clones: 200, forgeries: 200, operations: 20_000 };
+const SIZE = { variants: 10, clones: 200, forgeries: 200, operations: 20_000 };
 
 const first = Number(process.env['CHUNKVOL_SOAK_FIRST'] ?? 1);
 const minutes = Number(process.env['CHUNKVOL_SOAK_MINUTES'] ?? 1);
