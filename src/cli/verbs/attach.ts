@@ -3,7 +3,7 @@
  * runs already, or by one that is started for it. On failure nothing is left running.
  */
 import type { Command } from 'commander';
-import { ChunkvolError } from '../../base/errors.js';
+import { ChunkvolError, isChunkvolError } from '../../base/errors.js';
 import { checkSnapshotName } from '../../volume/snapshots.js';
 import { connectFuse, disconnectFuse, prepareFuse, removeFuseFile } from '../attach-fuse.js';
 import { connectNbd, disconnectNbd, prepareNbd } from '../attach-nbd.js';
@@ -83,7 +83,7 @@ async function factsOf(control: ControlClient): Promise<ServerFacts> {
 function requireFree(folder: string, facts: ServerFacts, options: Options): void {
   if (options.snapshot !== undefined) return;
   const isShown = facts.attachments.some(({ snapshot }) => snapshot === null);
-  if (isShown) throw inUseBy(folder, facts);
+  if (isShown) throw inUseBy(folder, facts.pid, facts.uri);
   if (!facts.readOnly || options.readOnly) return;
   throw new ChunkvolError(
     'read-only',
@@ -126,9 +126,12 @@ async function show(
   signal: AbortSignal,
 ): Promise<void> {
   const { kind, target, snapshot } = attachment;
-  const { sizeBytes } = (await control.call('register', attachment)) as AttachedSize;
+  const { pid, address } = await factsOf(control);
+  const { sizeBytes } = await register(control, attachment).catch((error: unknown) => {
+    if (!isChunkvolError(error, 'in-use')) throw error;
+    throw inUseBy(folder, pid, error.message);
+  });
   try {
-    const { address } = await factsOf(control);
     const readOnly = snapshot !== null || (options.readOnly ?? false);
     const connection = { readOnly, sizeBytes, log: serverLogPath(folder), signal };
     if (kind === 'nbd') await connectNbd(attachment, address, connection);
@@ -138,6 +141,10 @@ async function show(
     await control.call('unregister', { target }).catch(() => undefined);
     throw error;
   }
+}
+
+async function register(control: ControlClient, attachment: Attachment): Promise<AttachedSize> {
+  return (await control.call('register', attachment)) as AttachedSize;
 }
 
 /** Takes the device or file away from the server. Throws ChunkvolError('in-use') while it is used. */

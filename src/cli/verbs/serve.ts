@@ -72,12 +72,14 @@ async function runServe(options: Options): Promise<void> {
 /** Asked before the passphrase is; what comes in between is refused by the lock. */
 async function refuseSecond(folder: string): Promise<void> {
   const server = await ControlClient.find(folder);
-  if (server) throw inUseBy(folder, (await server.call('attached')) as ServerFacts);
+  if (!server) return;
+  const { pid, uri } = (await server.call('attached')) as ServerFacts;
+  throw inUseBy(folder, pid, uri);
 }
 
-export function inUseBy(folder: string, { pid, uri }: ServerFacts): ChunkvolError {
-  const message = `the volume in ${folder} is in use by process ${pid}: ${uri}`;
-  return new ChunkvolError('in-use', message);
+/** `how`: where it is served, or what is in the way. */
+export function inUseBy(folder: string, pid: number, how: string): ChunkvolError {
+  return new ChunkvolError('in-use', `the volume in ${folder} is in use by process ${pid}: ${how}`);
 }
 
 function chooseAddress(folder: string, options: Options): NbdAddress {
