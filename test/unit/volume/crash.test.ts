@@ -293,9 +293,13 @@ describe('a disk that fails', () => {
 
 describe('any single call that fails', () => {
   for (const kind of ['sync', 'write', 'rename', 'syncFolder'] as const) {
-    it(`costs nothing that was flushed (${kind})`, async () => {
-      await failEach(kind, kind === 'write' ? SHAPES[2]! : SHAPES[1]!);
-    });
+    it(
+      `costs nothing that was flushed (${kind})`,
+      async () => {
+        await failEach(kind, kind === 'write' ? SHAPES[2]! : SHAPES[1]!);
+      },
+      TIMEOUT_MS,
+    );
   }
 });
 
