@@ -1,7 +1,7 @@
 // Plants each bug of test/planted/bugs.mjs in a copy of the tree, runs the tests named beside it, and
 // shows that one fails. `npm run test:planted` plants all of them.
 //
-//   --only TEXT     those whose name or file has TEXT in it
+//   --only TEXT     those whose name or file has TEXT in it; may be given more than once
 //   --share I/N     every N-th one, from the I-th on (I from 0)
 //   --table FILE    writes the result as a Markdown table between the marks in FILE
 //
@@ -26,7 +26,11 @@ const TIMEOUT_MS = 10 * 60_000;
 const MARKS = ['<!-- planted bugs: begin -->', '<!-- planted bugs: end -->'];
 
 const { values: options } = parseArgs({
-  options: { only: { type: 'string' }, share: { type: 'string' }, table: { type: 'string' } },
+  options: {
+    only: { type: 'string', multiple: true },
+    share: { type: 'string' },
+    table: { type: 'string' },
+  },
 });
 
 /** A copy of the tree as git knows it, with the modules and the built kernel of this one. */
@@ -75,7 +79,7 @@ function failingTests(copy, tests) {
 function chosenBugs() {
   const { only, share } = options;
   const named = PLANTED_BUGS.filter(
-    ({ name, file }) => !only || name.includes(only) || file.includes(only),
+    ({ name, file }) => !only || only.some((text) => name.includes(text) || file.includes(text)),
   );
   if (!share) return named;
   const [index, count] = share.split('/').map(Number);

@@ -2,6 +2,7 @@
  * How much of the log is dead, whether that is too much, and which groups to empty. Decided on the
  * groups' live bytes as they are known.
  */
+import { KIB } from '../base/bytes.js';
 import type { Group } from '../store/group.js';
 import {
   GARBAGE_SHARE,
@@ -18,7 +19,12 @@ export interface Garbage {
   readonly storedBytes: number;
   readonly liveBytes: number;
   readonly garbageBytes: number;
+  /** Their number. */
+  readonly groups: number;
 }
+
+/** What a group has beside its live slots, however often it is written anew. */
+const OVERHEAD_BYTES: number = 128 * KIB;
 
 /** Part of a group's room up to which it counts as short. */
 const SHORT_SHARE = 0.75;
@@ -26,13 +32,17 @@ const SHORT_SHARE = 0.75;
 export function measureGarbage(groups: readonly Group[]): Garbage {
   const storedBytes = sum(groups.map(({ end }) => end));
   const liveBytes = sum(groups.map(liveOf));
-  return { storedBytes, liveBytes, garbageBytes: storedBytes - liveBytes };
+  return { storedBytes, liveBytes, garbageBytes: storedBytes - liveBytes, groups: groups.length };
 }
 
-/** The garbage that is borne with. */
-export function allowedBytes({ liveBytes }: Garbage, groupBytes: number, effort: Effort): number {
+/**
+ * The garbage that is borne with. Records, padding and a root are in every group: to write them anew would
+ * gain nothing.
+ */
+export function allowedBytes(garbage: Garbage, groupBytes: number, effort: Effort): number {
+  const { liveBytes, groups } = garbage;
   if (effort === 'thorough') return liveBytes * GARBAGE_SHARE_THOROUGH;
-  if (effort === 'by-hand') return liveBytes * GARBAGE_SHARE_BY_HAND;
+  if (effort === 'by-hand') return liveBytes * GARBAGE_SHARE_BY_HAND + groups * OVERHEAD_BYTES;
   return Math.max(liveBytes * GARBAGE_SHARE, Math.min(MIN_GARBAGE_BYTES, groupBytes));
 }
 
@@ -85,8 +95,10 @@ function scored(candidates: readonly Group[]): Group[] {
   const scores = new Map<Group, number>();
   for (const group of candidates.toSorted((a, b) => b.ordinal - a.ordinal)) {
     since += group.end;
-    const use = group.end === 0 ? 0 : liveOf(group) / group.end;
-    if (use < 1) scores.set(group, ((1 - use) * since) / (1 + use));
+    const live = liveOf(group);
+    const use = group.end === 0 ? 0 : live / group.end;
+    if (live === 0 || group.end - live > OVERHEAD_BYTES)
+      scores.set(group, ((1 - use) * since) / (1 + use));
   }
   return [...scores.keys()].sort((a, b) => scores.get(b)! - scores.get(a)!);
 }

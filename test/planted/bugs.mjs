@@ -5,6 +5,7 @@
  * `find` must occur exactly once in `file`; where the code has moved on, the list moves with it.
  */
 
+const MODEL = ['test/unit/volume/snapshot-model.test.ts'];
 const CRASH = ['test/unit/volume/crash.test.ts'];
 const SWEEP = ['test/unit/volume/crash-sweep.test.ts'];
 const DAMAGE = ['test/unit/volume/damage.test.ts'];
@@ -595,5 +596,51 @@ export const PLANTED_BUGS = [
     find: '    refuseLoss(this.remote.url, plan);\n',
     put: '',
     tests: ['test/unit/sync/run.test.ts'],
+  },
+
+  // Snapshots and garbage
+  {
+    name: 'a block is moved although it stands elsewhere by now',
+    file: 'src/volume/block-map.ts',
+    find: `    if (entry?.ordinal !== oldOrdinal || entry.position !== oldPosition) return;
+`,
+    put: '',
+    tests: MODEL,
+  },
+  {
+    name: 'the collector retires a group too many',
+    file: 'src/volume/collector.ts',
+    find: 'if (live > 0) continue;',
+    put: 'if (live > 70_000) continue;',
+    tests: MODEL,
+  },
+  {
+    name: 'a group is deleted that a root still needs',
+    file: 'src/volume/retention.ts',
+    find: 'return listed || root.tail.ordinal <= group.ordinal;',
+    put: 'return false;',
+    tests: MODEL,
+  },
+  {
+    name: 'the maps of snapshots do not follow what was moved',
+    file: 'src/volume/rewrite.ts',
+    find: '    if (level === 0) this.followBlocks(words);',
+    put: '    if (level === 0) void words;',
+    tests: MODEL,
+  },
+  {
+    name: 'a snapshot names a map that is not in the log yet',
+    file: 'src/volume/snapshots.ts',
+    find: `    await this.checkpointer.settleMap();
+    return {`,
+    put: '    return {',
+    tests: MODEL,
+  },
+  {
+    name: 'a sync does not keep what it copies',
+    file: 'src/volume/volume.ts',
+    find: 'return { root, release: this.parts.end.parts.roots.pin(root) };',
+    put: 'return { root, release: () => undefined };',
+    tests: ['test/unit/volume/snapshots.test.ts'],
   },
 ];

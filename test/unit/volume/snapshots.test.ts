@@ -160,6 +160,27 @@ describe('a collection', () => {
   });
 });
 
+describe('a pinned root', () => {
+  it('keeps what it names through collections, until it is released', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { sizeBytes: SIZE });
+    const volume = await open(folder);
+    await volume.write(0, patterned(6 * MIB, 1));
+    const { root, release } = await volume.sealAndPin();
+    const paths = volume.groups().flatMap((group) => group.paths);
+    expect(root.root.groups.length * 6).toBe(paths.length);
+    await volume.write(0, patterned(6 * MIB, 2));
+    await volume.collect();
+    await volume.collect();
+    expect(paths.filter((path) => !fs.existsSync(path))).toEqual([]);
+    expect(fs.existsSync(`${folder}/roots/${root.name}`)).toBe(true);
+    release();
+    await volume.collect();
+    expect(paths.filter((path) => fs.existsSync(path))).toEqual([]);
+    await volume.close();
+  });
+});
+
 describe('a change of size', () => {
   it('grows through every depth of the map, and shrinks back', async () => {
     const folder = temporaryFolder();
