@@ -353,6 +353,7 @@ class RollForward {
       ? sealedGroup(this.context, found)
       : openGroup(this.context, found);
     if (group.state === 'open') await this.requireFiles(group);
+    else await this.requireMembers(group);
     this.groups.add(group);
     this.point = { ...this.point, ordinal: group.ordinal, address: 0 };
     this.noteSuperseded(found);
@@ -376,6 +377,16 @@ class RollForward {
       if (await this.context.files.stat(path)) continue;
       throw flushedDataMissing(`${path} of the open ${groupLabel(group)} is missing`);
     }
+  }
+
+  /** A sealed group that the log goes on in must be as whole as one that the root names. */
+  private async requireMembers(group: Group): Promise<void> {
+    const stats = await Promise.all(group.paths.map((path) => this.context.files.stat(path)));
+    const healthy = stats.filter((stat, place) => stat && plausibleSize(group, place, stat.bytes));
+    if (healthy.length >= group.geometry.data) return;
+    const message = `${groupLabel(group)} misses more chunk files than parity can replace`;
+    if (!mayMiss(this.options)) throw flushedDataMissing(message);
+    this.options.onNotice(message);
   }
 
   /** Takes what is known to have been durable from all groups, and finds those that the log should reach. */
