@@ -52,6 +52,9 @@ const MAX_FRUITLESS = 6;
 
 const NOTHING: Deleted = { groups: 0, bytes: 0 };
 
+/** A writer waits for a collection that is far behind no longer than this at a time. */
+const MAX_WRITER_WAIT_MS = 250;
+
 /** Times the allowed garbage at which writers have to wait. */
 const FAR_BEHIND = 2;
 
@@ -113,6 +116,8 @@ export class Collector {
   /** Collections in the background, one after the other, that left as much garbage as they found. */
   private fruitless = 0;
   private endPause: () => void = () => undefined;
+  /** Why the last collection in the background that failed did. */
+  private failure = '';
 
   constructor(private readonly parts: CollectorParts) {
     const { geometry, blockBytes } = parts.end.parts.roots.facts;
@@ -167,7 +172,15 @@ export class Collector {
       this.allowance = Math.max(0, this.allowance - bytes);
       return;
     }
-    await new Promise<void>((resolve) => this.waiting.push(resolve));
+    // Not for the whole of a long walk, though.
+    const { clock } = this.parts.end.parts.context;
+    await new Promise<void>((resolve) => {
+      const cancel = clock.after(MAX_WRITER_WAIT_MS, resolve);
+      this.waiting.push(() => {
+        cancel();
+        resolve();
+      });
+    });
   }
 
   private async collectNow(
@@ -364,16 +377,20 @@ export class Collector {
     try {
       await this.lock.run(() => this.collectInBackground());
     } catch (error) {
-      if (!this.stopping.signal.aborted) {
-        this.parts.end.parts.onNotice(
-          `a collection in the background failed: ${errorMessage(error)}`,
-        );
-      }
+      if (!this.stopping.signal.aborted) this.noteFailure(errorMessage(error));
     } finally {
       this.running = false;
       this.letWritersOn();
     }
     if (!this.stopping.signal.aborted) this.schedule();
+  }
+
+  /** What goes on failing is told once, and tried again ever more rarely. */
+  private noteFailure(reason: string): void {
+    this.fruitless = Math.min(this.fruitless + 1, MAX_FRUITLESS);
+    if (reason === this.failure) return;
+    this.failure = reason;
+    this.parts.end.parts.onNotice(`a collection in the background failed: ${reason}`);
   }
 
   private async collectInBackground(): Promise<void> {
