@@ -26,7 +26,6 @@ export interface Deleted {
 }
 
 export class Retention {
-  private holds = 0;
   private running: Promise<unknown> = Promise.resolve();
 
   constructor(
@@ -41,16 +40,6 @@ export class Retention {
   /** Bytes of the files of retired groups, nearly. */
   get retiredBytes(): number {
     return sum(this.groups.retired().map(fileBytes));
-  }
-
-  /** Nothing is deleted until the returned function is called. */
-  hold(): () => void {
-    this.holds++;
-    let held = true;
-    return () => {
-      if (held) this.holds--;
-      held = false;
-    };
   }
 
   /** The bytes of retired groups that may stay. */
@@ -68,7 +57,7 @@ export class Retention {
   private async settleNow(budgetBytes: number): Promise<Deleted> {
     const done = { groups: 0, bytes: 0 };
     for (;;) {
-      if (this.holds > 0 || this.retiredBytes <= budgetBytes) return done;
+      if (this.roots.held || this.retiredBytes <= budgetBytes) return done;
       const [free] = this.groups.retired().filter((group) => !this.isNeeded(group));
       if (free) {
         if (!(await this.delete(free))) return done;
@@ -99,7 +88,7 @@ export class Retention {
   private async delete(group: Group): Promise<boolean> {
     await this.epochs.passed();
     // A hold may have begun meanwhile.
-    if (this.holds > 0) return false;
+    if (this.roots.held) return false;
     try {
       for (const path of group.paths) {
         this.openFiles.forget(path);

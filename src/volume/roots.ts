@@ -48,6 +48,7 @@ export class Roots {
   private readonly baseGeneration: number;
   /** Names of roots in use, and how often. */
   private readonly pins = new Map<string, number>();
+  private holds = 0;
 
   constructor(
     private readonly context: StoreContext,
@@ -90,6 +91,21 @@ export class Roots {
       const left = this.pins.get(name)! - 1;
       if (left > 0) this.pins.set(name, left);
       else this.pins.delete(name);
+    };
+  }
+
+  /** Whether nothing may be deleted now, neither a root nor a group. */
+  get held(): boolean {
+    return this.holds > 0;
+  }
+
+  /** Nothing is deleted until the returned function is called. */
+  hold(): () => void {
+    this.holds++;
+    let held = true;
+    return () => {
+      if (held) this.holds--;
+      held = false;
     };
   }
 
@@ -181,6 +197,7 @@ export class Roots {
 
   /** One that cannot be removed now is found again when the next root is published. */
   private async prune(): Promise<void> {
+    if (this.held) return;
     const keep = new Set([...rootsToKeep(this.known, this.context.clock.now()), ...this.lasting()]);
     for (const file of this.known.filter((each) => !keep.has(each))) await this.remove(file);
   }

@@ -189,9 +189,9 @@ export class Volume implements BlockDevice {
     return this.parts.collector.collect(options);
   }
 
-  /** No chunk file, and no root for the sake of one, is deleted until the returned function is called. */
+  /** No chunk file and no root is deleted until the returned function is called. */
   holdDeletion(): () => void {
-    return this.parts.retention.hold();
+    return this.parts.end.parts.roots.hold();
   }
 
   /**

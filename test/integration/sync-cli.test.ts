@@ -12,7 +12,13 @@ import { KilledSyncs } from '../support/killed-syncs.js';
 import { LOCAL_FOLDER, S3, SFTP, SSH_HOST } from '../support/remote-places.js';
 import { delay, fingerprint, type RunOptions, Sandbox, ServedVolume } from '../support/sandbox.js';
 import { describeWith } from '../support/tools.js';
-import { contentsOf, seededRandom, UNIT_BYTES, VersionedDisk } from '../support/versioned-disk.js';
+import {
+  contentsOf,
+  seededRandom,
+  UNIT_BYTES,
+  VersionedDisk,
+  type Marks,
+} from '../support/versioned-disk.js';
 import { patterned } from '../support/volumes.js';
 
 const MIB = 2 ** 20;
@@ -35,7 +41,7 @@ for (const kind of [LOCAL_FOLDER, SSH_HOST, SFTP, S3]) {
           await syncs.killOne();
           await syncs.finish();
         }
-        await syncs.loseFiles(2);
+        await syncs.loseFiles(2, await syncs.restoreAll());
         await syncs.restoreAll('--verify');
       } finally {
         await place.close();
@@ -104,25 +110,58 @@ describeWith(['rsync'], 'a restore with nothing but the passphrase', () => {
 });
 
 describe('a copy by hand, of a volume that is being written', () => {
-  const UNITS = 8 * 1024;
+  const UNITS = 64 * 1024;
+  const MAX_UNITS = 96;
+  /** What is written during a copy that nothing is held for: far less than may stay undeleted. */
+  const SMALL_BYTES = 2 * MIB;
+
+  let volume: string;
+  let disk: VersionedDisk;
+  let server: ServedVolume;
+  let client: NbdClient;
+  let writtenBytes: number;
+
+  beforeEach(async () => {
+    volume = await sandbox.create(sandbox.path('volume'));
+    disk = new VersionedDisk(UNITS);
+    server = await sandbox.serve(volume);
+    client = await server.connect();
+    writtenBytes = 0;
+    for (let unit = 0; unit < UNITS; unit += 1024) await write(unit, 1024);
+  });
+
+  async function write(firstUnit: number, units: number): Promise<void> {
+    const operation = disk.begin('data', firstUnit, units);
+    await client.write(operation.firstUnit * UNIT_BYTES, contentsOf(operation));
+    disk.acknowledge(operation, false);
+    writtenBytes += units * UNIT_BYTES;
+  }
 
   /** Requests one after the other, so that each state of the disk has one place in their order. */
-  async function writeOn(
-    disk: VersionedDisk,
-    client: NbdClient,
-    isOver: () => boolean,
-  ): Promise<void> {
+  async function writeOn(isOver: () => boolean): Promise<void> {
     const random = seededRandom(7);
     for (let count = 0; !isOver(); count++) {
-      const units = 1 + Math.floor(random() * 24);
-      const operation = disk.begin('data', Math.floor(random() * (UNITS - units)), units);
-      await client.write(operation.firstUnit * UNIT_BYTES, contentsOf(operation));
-      disk.acknowledge(operation, false);
+      const units = 1 + Math.floor(random() * MAX_UNITS);
+      await write(Math.floor(random() * (UNITS - units)), units);
       if (count % 16 !== 0) continue;
       const onFlushed = disk.beginFlush();
       await client.flush();
       onFlushed();
     }
+  }
+
+  /** The copy opens at one state of the disk, no older than `floor`, and is sound. */
+  async function checkCopy(floor: Marks): Promise<void> {
+    const copied = await sandbox.serve(sandbox.path('copy'));
+    const reader = await copied.connect();
+    const shown = await disk.check((offset, bytes) => reader.read(offset, bytes), floor);
+    expect(disk.isOnePoint(shown), 'is the state between two requests').toBe(true);
+    expect((await copied.stop()).status).toBe(0);
+  }
+
+  async function checkVolume(): Promise<void> {
+    await disk.check((offset, bytes) => client.read(offset, bytes), disk.acknowledged());
+    expect((await server.stop()).status).toBe(0);
   }
 
   /** In the folder's own order as `cp -r` does, or the newest roots first or last, and slowly. */
@@ -132,32 +171,48 @@ describe('a copy by hand, of a volume that is being written', () => {
     ['roots last', (from, to) => copySlowly(from, to, ['chunks', 'local', 'keys', 'roots'])],
   ];
 
-  it.each(COPIERS)('%s: opens at a state between the last sync and now', async (_, copy) => {
-    const volume = await sandbox.create(sandbox.path('volume'));
-    const disk = new VersionedDisk(UNITS);
-    const server = await sandbox.serve(volume);
-    const client = await server.connect();
-    let over = false;
-    const writing = writeOn(disk, client, () => over);
-    await delay(500);
-    const floor = disk.acknowledged();
+  it.each(COPIERS)('%s: opens, when little is written meanwhile', async (_, copy) => {
+    // As much garbage as is borne with, so that groups are collected during the copy.
+    await writeOn(() => writtenBytes > 80 * MIB);
     await sandbox.succeed(sandbox.on(volume, 'sync', sandbox.path('remote')));
+    const floor = disk.acknowledged();
+    const copying = copy(volume, sandbox.path('copy'));
+    const end = writtenBytes + SMALL_BYTES;
+    await writeOn(() => writtenBytes > end);
+    await copying;
+
+    await checkCopy(floor);
+    await sandbox.succeed(sandbox.on(sandbox.path('copy'), 'scrub'));
+    await checkVolume();
+  });
+
+  it.each(COPIERS)('%s: opens under hold, however much is written', async (_, copy) => {
+    let over = false;
+    const writing = writeOn(() => over);
     await delay(300);
-    await copy(volume, sandbox.path('copy'));
+    await sandbox.succeed(sandbox.on(volume, 'sync', sandbox.path('remote')));
+    const floor = disk.acknowledged();
+    await whileHeld(volume, () => copy(volume, sandbox.path('copy')));
     over = true;
     await writing;
 
-    const copied = await sandbox.serve(sandbox.path('copy'));
-    const reader = await copied.connect();
-    const shown = await disk.check((offset, bytes) => reader.read(offset, bytes), floor);
-    expect(disk.isOnePoint(shown), 'is the state between two requests').toBe(true);
-    expect((await copied.stop()).status).toBe(0);
-    await sandbox.succeed(sandbox.on(sandbox.path('copy'), 'scrub'));
-
-    await disk.check((offset, bytes) => client.read(offset, bytes), disk.acknowledged());
-    expect((await server.stop()).status).toBe(0);
+    await checkCopy(floor);
+    await checkVolume();
   });
 });
+
+/** Does `work` while `chunkvol hold` runs a command. */
+async function whileHeld(volume: string, work: () => Promise<void>): Promise<void> {
+  const begun = sandbox.path('begun');
+  const done = sandbox.path('done');
+  const script = 'touch "$0"; while [ ! -e "$1" ]; do sleep 0.05; done';
+  const words = ['-C', volume, 'hold', '--', 'sh', '-c', script, begun, done];
+  const holding = sandbox.start(words);
+  while (!fs.existsSync(begun)) await delay(5);
+  await work();
+  fs.writeFileSync(done, '');
+  expect(await holding.ended()).toMatchObject({ status: 0 });
+}
 
 async function finished(child: ChildProcess): Promise<void> {
   const [status] = (await once(child, 'close')) as [number | null];

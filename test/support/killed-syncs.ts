@@ -97,12 +97,15 @@ export class KilledSyncs {
     return folder;
   }
 
-  /** Has the remote lose as many files of each group as parity makes up for; returns their number. */
-  async loseFiles(parity: number): Promise<number> {
-    const groups = await groupFiles(this.volume, this.sandbox.keyFile);
+  /**
+   * Has the remote lose as many files of each group as parity makes up for; returns their number.
+   * `restored` is a folder restored from what it holds now.
+   */
+  async loseFiles(parity: number, restored: string): Promise<number> {
+    const groups = await groupFiles(restored, this.sandbox.keyFile);
     const lost = groups.flatMap((files, number) =>
       Array.from({ length: parity }, (_, i) => {
-        return path.relative(this.volume, files[(number + i) % files.length]!);
+        return path.relative(restored, files[(number + i) % files.length]!);
       }),
     );
     this.place.lose(NAME, lost);
