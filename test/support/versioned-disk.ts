@@ -33,6 +33,8 @@ export class VersionedDisk {
   #lastVersion = 0;
   /** Acknowledged and not known to be flushed. */
   #unflushed: Operation[] = [];
+  /** The last versions begun before flushes that were answered. */
+  readonly #flushes: number[] = [];
 
   constructor(readonly units: number) {
     this.#histories = Array.from({ length: units }, () => [0]);
@@ -69,7 +71,9 @@ export class VersionedDisk {
   /** A flush is about to be sent: returns what must be called when it is answered. */
   beginFlush(): () => void {
     const covered = new Set(this.#unflushed);
+    const version = this.#lastVersion;
     return () => {
+      this.#flushes.push(version);
       for (const operation of covered) this.#settle(operation);
       this.#unflushed = this.#unflushed.filter((operation) => !covered.has(operation));
     };
@@ -112,24 +116,18 @@ export class VersionedDisk {
   }
 
   /**
-   * Whether the disk shows what it was after one of the requests and before the next, for a load that
-   * sent them one after the other.
+   * Whether nothing is shown from after a flush unless all from before it is, for a load that sent its
+   * requests one after the other.
    */
-  isOnePoint(shown: Marks): boolean {
-    let point = 0;
-    let next = Infinity;
-    for (const [unit, history] of this.#histories.entries()) {
-      const index = shown[unit]!;
-      if (history[index]! <= 0) continue;
-      point = Math.max(point, history[index]!);
-      next = Math.min(next, Math.abs(history[index + 1] ?? Infinity));
-    }
-    for (; point < Math.min(next, this.#lastVersion + 1); point++) {
-      if (this.#histories.every((history, unit) => showsPoint(history, shown[unit]!, point))) {
-        return true;
-      }
-    }
-    return false;
+  isInOrder(shown: Marks): boolean {
+    const newest = this.#histories.reduce((version, history, unit) => {
+      return Math.max(version, history[shown[unit]!]!);
+    }, 0);
+    const flushed = this.#flushes.findLast((version) => version < newest) ?? 0;
+    return this.#histories.every((history, unit) => {
+      const next = history[shown[unit]! + 1];
+      return next === undefined || Math.abs(next) > flushed;
+    });
   }
 
   /** After a crash: what the disk shows now is what it will go on from, and keeps. */
@@ -167,11 +165,6 @@ export class VersionedDisk {
 }
 
 /** Whether what a unit shows is its last version up to `point`; zeros of any version look the same. */
-function showsPoint(history: readonly number[], index: number, point: number): boolean {
-  const last = history.findLast((entry) => Math.abs(entry) <= point)!;
-  return last === history[index] || (last <= 0 && history[index]! <= 0);
-}
-
 /** The contents of consecutive units in one version. */
 export function contentsOf({ version, firstUnit, units }: Operation): Uint8Array {
   const bytes = new Uint8Array(units * UNIT_BYTES);
