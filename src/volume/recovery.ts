@@ -342,7 +342,7 @@ class RollForward {
     return this.point.ordinal === group.ordinal ? this.point.address : 0;
   }
 
-  /** Goes on into the successor; false when the log does not reach the cut that it names. */
+  /** Goes on into the successor; false when the log ends before it. */
   private async enter(found: FoundGroup): Promise<boolean> {
     const { header } = found;
     const reached =
@@ -353,7 +353,7 @@ class RollForward {
       ? sealedGroup(this.context, found)
       : openGroup(this.context, found);
     if (group.state === 'open') await this.requireFiles(group);
-    else await this.requireMembers(group);
+    else if (!(await this.isWhole(group))) return false;
     this.groups.add(group);
     this.point = { ...this.point, ordinal: group.ordinal, address: 0 };
     this.noteSuperseded(found);
@@ -379,14 +379,18 @@ class RollForward {
     }
   }
 
-  /** A sealed group that the log goes on in must be as whole as one that the root names. */
-  private async requireMembers(group: Group): Promise<void> {
+  /**
+   * A sealed group that the log goes on in must be as whole as one that a root names: what was sealed is
+   * not verified again, and no root could name it.
+   */
+  private async isWhole(group: Group): Promise<boolean> {
     const stats = await Promise.all(group.paths.map((path) => this.context.files.stat(path)));
     const healthy = stats.filter((stat, place) => stat && plausibleSize(group, place, stat.bytes));
-    if (healthy.length >= group.geometry.data) return;
+    if (healthy.length >= group.geometry.data) return true;
     const message = `${groupLabel(group)} misses more chunk files than parity can replace`;
     if (!mayMiss(this.options)) throw flushedDataMissing(message);
     this.options.onNotice(message);
+    return false;
   }
 
   /** Takes what is known to have been durable from all groups, and finds those that the log should reach. */

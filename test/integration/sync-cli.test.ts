@@ -155,7 +155,9 @@ describe('a copy by hand, of a volume that is being written', () => {
     const copied = await sandbox.serve(sandbox.path('copy'));
     const reader = await copied.connect();
     const shown = await disk.check((offset, bytes) => reader.read(offset, bytes), floor);
-    expect(disk.isInOrder(shown), 'shows all from before a flush, or nothing from after').toBe(true);
+    expect(disk.isInOrder(shown), 'shows all from before a flush, or nothing from after').toBe(
+      true,
+    );
     expect((await copied.stop()).status).toBe(0);
   }
 

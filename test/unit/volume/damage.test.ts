@@ -259,4 +259,38 @@ describe('a copied folder', () => {
       if (closed.kind === 'failed') throw copy.explained(closed.error);
     });
   });
+
+  it('opens at a state before a group that did not come along whole', async () => {
+    let opened = 0;
+    await simulate(24, async (seed) => {
+      const shape = SHAPES[seed % SHAPES.length]!;
+      const world = await makeWorld(seed, shape, 10);
+      for (let i = 0; i < 3; i++) {
+        await world.volume!.sealNow();
+        for (let k = 0; k < 5; k++) await world.step();
+      }
+      const copy = world.fork(seed + 1, 'another machine');
+      const sealed = world.volume!.groups().filter(({ state }) => state === 'sealed');
+      const paths = [...copy.dice.pick(sealed).paths];
+      for (let i = 0; i <= shape.parity; i++) {
+        copy.files.poke(paths.splice(copy.dice.below(paths.length), 1)[0]!, null);
+      }
+      copy.ledger.forgetContents();
+      const result = await copy.open();
+      if (result.kind !== 'worked') {
+        const error = result.kind === 'failed' && result.error;
+        if (isChunkvolError(error, 'lost')) return;
+        throw copy.explained(error);
+      }
+      opened++;
+      await copy.adopt(result.value, true);
+      for (let i = 0; i < 8; i++) await copy.step();
+      copy.cutPower();
+      await copy.reopen();
+      const closed = await copy.close();
+      if (closed.kind === 'failed') throw copy.explained(closed.error);
+      await copy.reopen();
+    });
+    expect(opened, 'copies that could be opened').toBeGreaterThan(6);
+  });
 });
