@@ -353,7 +353,7 @@ class RollForward {
       ? sealedGroup(this.context, found)
       : openGroup(this.context, found);
     if (group.state === 'open') await this.requireFiles(group);
-    else if (!(await this.isWhole(group))) return false;
+    else if (!(await this.mayFollow(group))) return false;
     this.groups.add(group);
     this.point = { ...this.point, ordinal: group.ordinal, address: 0 };
     this.noteSuperseded(found);
@@ -380,17 +380,17 @@ class RollForward {
   }
 
   /**
-   * A sealed group that the log goes on in must be as whole as one that a root names: what was sealed is
-   * not verified again, and no root could name it.
+   * Whether the log goes on in a sealed group: it must be as whole as one that a root names, for no root
+   * could name it. Who looks at what is lost follows it anyway.
    */
-  private async isWhole(group: Group): Promise<boolean> {
+  private async mayFollow(group: Group): Promise<boolean> {
     const stats = await Promise.all(group.paths.map((path) => this.context.files.stat(path)));
     const healthy = stats.filter((stat, place) => stat && plausibleSize(group, place, stat.bytes));
     if (healthy.length >= group.geometry.data) return true;
     const message = `${groupLabel(group)} misses more chunk files than parity can replace`;
     if (!mayMiss(this.options)) throw flushedDataMissing(message);
     this.options.onNotice(message);
-    return false;
+    return this.options.readOnly && !this.options.isCopy;
   }
 
   /** Takes what is known to have been durable from all groups, and finds those that the log should reach. */

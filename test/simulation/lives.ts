@@ -8,22 +8,6 @@ const SHAPES: readonly SnapshotShape[] = [
   { data: 4, parity: 2, sizeBytes: 64 * MIB },
 ];
 
-/** To be put over those of src/volume/limits.ts by `vi.mock`: so low that they are met all the time. */
-export const LOW_LIMITS: object = {
-  MIN_RESERVE_BYTES: 1024 * 1024,
-  STAGING_BYTES: 1024 * 1024,
-  COMMIT_TARGET_BYTES: 128 * 1024,
-  MAX_CACHED_NODES: 64,
-  MAX_DIRTY_NODES: 40,
-  MAX_NODES_PER_COMMIT: 7,
-  MAX_TAIL_BYTES: 1024 * 1024,
-  MAX_GATHERED_SLOTS: 300,
-  MAX_MOVED_SLOTS: 24,
-  MIN_GARBAGE_BYTES: 512 * 1024,
-  MAX_SHORT_GROUPS: 5,
-  KEPT_CLOSED_ROOTS: 3,
-};
-
 /**
  * One life of so many operations, checked while it lasts and at its end. Returns how often each was begun.
  * An error tells the last ones.

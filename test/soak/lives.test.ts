@@ -4,7 +4,7 @@ import { live } from '../simulation/lives.js';
 import { soak, wanted } from './soak.js';
 
 vi.mock('../../src/volume/limits.js', async (original) => {
-  const { LOW_LIMITS } = await import('../simulation/lives.js');
+  const { LOW_LIMITS } = await import('../simulation/limits.js');
   return { ...(await original<object>()), ...LOW_LIMITS };
 });
 
