@@ -60,7 +60,10 @@ export async function cloneSnapshot(
   }
 }
 
-/** A collector may bring parts of the snapshot to the open group at any time: then it is sealed as well. */
+/**
+ * A collector may bring parts of the snapshot to the open group at any time, or to one that the root does
+ * not know yet, whose ordinal it would give away again: then all is sealed once more.
+ */
 async function sealedContent(
   volume: Volume,
   name: string,
@@ -69,7 +72,9 @@ async function sealedContent(
   for (;;) {
     const { root } = await volume.sealNow();
     const { snapshot, groups } = await volume.contentOf(name, signal);
-    if (groups.every(({ state }) => state === 'sealed')) return { root, snapshot, groups };
+    const isKnown = ({ state, ordinal }: Group): boolean =>
+      state === 'sealed' && ordinal < root.nextOrdinal;
+    if (groups.every(isKnown)) return { root, snapshot, groups };
   }
 }
 

@@ -68,7 +68,7 @@ export class LogEnd {
     private ordinal: number,
   ) {
     this.durablePoint = parts.log.point;
-    this.changed = parts.map.dirtyCount > 0 || !parts.roots.isNewestClosed;
+    this.changed = !parts.roots.coverAllBefore(parts.log.point.sequence);
   }
 
   get writer(): GroupWriter | null {

@@ -45,7 +45,6 @@ export class Roots {
   readonly session: Uint8Array;
   private lineage: Lineage;
   private generation: number;
-  private readonly baseGeneration: number;
   /** Names of roots in use, and how often. */
   private readonly pins = new Map<string, number>();
   private holds = 0;
@@ -57,11 +56,10 @@ export class Roots {
     /** Every root in the folder, the newest first. */
     private known: RootFile[],
     /** The root that the present state grew from. */
-    base: Root,
+    private readonly base: Root,
   ) {
     this.session = context.random.bytes(16);
     this.lineage = base.lineage;
-    this.baseGeneration = base.generation;
     this.generation = Math.max(base.generation, ...known.map(({ root }) => root.generation));
   }
 
@@ -127,9 +125,10 @@ export class Roots {
     return this.known.find(({ root }) => root.closed) ?? null;
   }
 
-  /** Whether the newest closed root is the one that the present state grew from. */
-  get isNewestClosed(): boolean {
-    return this.newestClosed?.root.generation === this.baseGeneration;
+  /** Whether the newest closed root says all of a state that was recovered up to this commit. */
+  coverAllBefore(sequence: number): boolean {
+    const { generation, tail } = this.base;
+    return this.newestClosed?.root.generation === generation && tail.sequence === sequence;
   }
 
   /** The next root. Each call takes a generation of its own. */

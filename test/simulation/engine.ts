@@ -115,6 +115,7 @@ interface Commit {
 export class Timeline {
   private base: DiskState = { sizeBytes: null, blocks: new Map(), snapshots: new Map() };
   private commits: Commit[] = [];
+  private settledAt = 0;
   private slotCount = 0;
   /** What the slots of the last commit that are still to come belong to. */
   private expected: SlotEntry['kind'][] = [];
@@ -128,7 +129,13 @@ export class Timeline {
     const copy = new Timeline();
     copy.base = copyOf(this.base);
     copy.commits = [...this.commits];
+    copy.settledAt = this.settledAt;
     return copy;
+  }
+
+  /** Whether the state before commit `sequence` can be asked for. */
+  knows(sequence: number): boolean {
+    return this.settledAt <= sequence;
   }
 
   /** All blocks that differ from zeros, from the commits before `sequence`. */
@@ -146,6 +153,7 @@ export class Timeline {
   /** Nothing before commit `sequence` is asked for any more. */
   settle(sequence: number): void {
     this.base = this.diskBefore(sequence);
+    this.settledAt = sequence;
     this.commits = this.commits.filter((commit) => commit.sequence >= sequence);
   }
 

@@ -15,8 +15,11 @@ export class SimulatedRemote implements Remote {
   }
 
   async upload(localFolder: string, paths: readonly string[]): Promise<void> {
+    const files = this.files();
     for (const path of paths) {
-      const bytes = this.files().peek(`${localFolder}/${path}`);
+      // What ran on a machine that has crashed since does not go on.
+      if (this.files() !== files) await new Promise(() => undefined);
+      const bytes = files.peek(`${localFolder}/${path}`);
       if (!bytes) throw new Error(`${path} was deleted before it was uploaded`);
       if (this.contents.get(path)?.length !== bytes.length) this.contents.set(path, bytes);
       // Long copying: the volume is at work meanwhile.

@@ -41,6 +41,12 @@ interface Content {
   readonly blocks: ReadonlyMap<number, Uint8Array>;
 }
 
+interface Synced {
+  readonly disk: Content;
+  readonly snapshots: Map<string, Content>;
+  readonly timeline: Timeline;
+}
+
 export class SnapshotWorld {
   readonly dice: Dice;
   /** How often each operation was begun. */
@@ -59,10 +65,9 @@ export class SnapshotWorld {
   private snapshots = new Map<string, Content>();
   /** The log is durable at least up to the commit before this one. */
   private floor = 0;
-  private readonly remote = new SimulatedRemote(() => this.files);
-  /** What the remote was brought to last. */
-  private synced: { disk: Content; snapshots: Map<string, Content>; timeline: Timeline } | null =
-    null;
+  private remote = new SimulatedRemote(() => this.files);
+  /** What the remote may have been brought to: by the last whole sync, and by crashed ones since. */
+  private synced: Synced[] = [];
   private readonly notices: string[] = [];
 
   private constructor(
@@ -93,6 +98,7 @@ export class SnapshotWorld {
     if (this.history.length > 20) this.history.shift();
     const ended = await this.attempt(operation);
     if (ended !== 'stopped') return;
+    if (name === 'sync') this.synced.push(this.asSynced());
     this.history.push('crash');
     this.done.set('crash', (this.done.get('crash') ?? 0) + 1);
     await this.recover();
@@ -181,11 +187,11 @@ export class SnapshotWorld {
   private async collect(): Promise<void> {
     const aggressive = this.dice.chance(0.3);
     const { garbageBytes, liveBytes } = await this.open.collect({ aggressive });
-    const { retiredBytes } = await this.open.status();
+    const { retiredBytes, groups } = await this.open.status();
     if (retiredBytes > 0) throw new Error(`a collection left ${retiredBytes} bytes of dead files`);
     await this.checkLiveness();
-    // The collection's own work leaves some: maps that were written more than once, roots, padding.
-    const slack = MIB + (1 + this.snapshots.size) * 512 * KIB;
+    // Each group has roots and padding; the collection's own work leaves maps that it wrote twice.
+    const slack = groups.length * 128 * KIB + (1 + this.snapshots.size) * 512 * KIB;
     if (garbageBytes > liveBytes * 0.05 + slack) {
       throw new Error(`a collection left ${garbageBytes} bytes of garbage of ${liveBytes}`);
     }
@@ -218,26 +224,47 @@ export class SnapshotWorld {
     const memory = new RemoteMemory(this.files, '/memory');
     const volume = this.open;
     await runSync(volume, this.remote, { memory, acceptFork: true, acceptRollback: true });
-    const snapshots = new Map(this.snapshots);
-    this.synced = { disk: this.content(), snapshots, timeline: this.timeline.copy() };
+    this.synced = [this.asSynced()];
     await this.noteDurable();
   }
 
   /** Goes on with what the remote has, in another folder. */
   private async restore(): Promise<void> {
-    if (!this.synced) return;
+    if ((await this.remote.list('roots')).length === 0) return;
     const folder = this.newFolder();
     const memory = new RemoteMemory(this.files, `/memory-of${folder}`);
     await downloadVolume(this.environment(), this.remote, folder, { credential: keyFile, memory });
+    const restored = await open(folder, { readOnly: true }, this.environment());
+    const { sequence } = await restored.status();
+    await restored.close();
     await this.closeOnly();
     this.folder = folder;
-    this.timeline = this.synced.timeline.copy();
+    this.timeline = this.synced
+      .findLast(({ timeline }) => timeline.knows(sequence))!
+      .timeline.copy();
     this.floor = 0;
     await this.reopen();
-    this.expect('the restored disk', this.content(), this.synced.disk);
-    for (const [name, content] of this.synced.snapshots) {
-      this.expect(`the restored snapshot ${name}`, this.snapshots.get(name)!, content);
-    }
+    const found = this.synced.find((each) => this.isNow(each));
+    if (!found) throw new Error('what was restored is not what was synced');
+    this.synced = [found];
+  }
+
+  private asSynced(): Synced {
+    const snapshots = new Map(this.snapshots);
+    return { disk: this.content(), snapshots, timeline: this.timeline.copy() };
+  }
+
+  /** Whether the disk and all snapshots are what they were when that was synced. */
+  private isNow({ disk, snapshots }: Synced): boolean {
+    const { size } = this.snapshots;
+    return (
+      isSameContent(this.content(), disk) &&
+      snapshots.size === size &&
+      [...snapshots].every(([name, content]) => {
+        const now = this.snapshots.get(name);
+        return now !== undefined && isSameContent(now, content);
+      })
+    );
   }
 
   /** Goes on with the clone. */
@@ -252,7 +279,8 @@ export class SnapshotWorld {
     this.timeline = new Timeline();
     this.timeline.become({ sizeBytes, blocks: new Map(blocks), snapshots: new Map() });
     this.floor = 0;
-    this.synced = null;
+    this.remote = new SimulatedRemote(() => this.files);
+    this.synced = [];
     await this.reopen();
     this.expect('the clone', this.content(), { sizeBytes, blocks });
   }
@@ -395,11 +423,7 @@ export class SnapshotWorld {
   }
 
   private expect(what: string, found: Content, wanted: Content): void {
-    const same =
-      found.sizeBytes === wanted.sizeBytes &&
-      found.blocks.size === wanted.blocks.size &&
-      [...wanted.blocks].every(([block, bytes]) => isSame(found.blocks.get(block), bytes));
-    if (!same) throw new Error(`${what} is not what it was`);
+    if (!isSameContent(found, wanted)) throw new Error(`${what} is not what it was`);
   }
 
   private content(): Content {
@@ -481,6 +505,14 @@ function compare(
       throw new Error(`block ${first + i} of ${what} is not what it must be`);
     }
   }
+}
+
+function isSameContent(one: Content, other: Content): boolean {
+  return (
+    one.sizeBytes === other.sizeBytes &&
+    one.blocks.size === other.blocks.size &&
+    [...one.blocks].every(([block, bytes]) => isSame(other.blocks.get(block), bytes))
+  );
 }
 
 function isSame(wanted: Uint8Array | undefined, found: Uint8Array): boolean {

@@ -314,3 +314,20 @@ describe('a full disk', () => {
     );
   }
 });
+
+describe('what only the log tells of', () => {
+  it('is in the next root, also when no block has changed', async () => {
+    await simulate(6, async (seed) => {
+      const world = await World.create(seed, SHAPES[seed % SHAPES.length]!);
+      await world.reopen();
+      for (let i = 0; i < 5; i++) await world.step();
+      await world.volume!.sealNow();
+      await world.volume!.createSnapshot('late');
+      world.kill();
+      await world.reopen();
+      const { root } = await world.volume!.sealNow();
+      expect(root.snapshots.map(({ name }) => name)).toEqual(['late']);
+      await world.close();
+    });
+  });
+});
