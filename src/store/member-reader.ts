@@ -31,8 +31,9 @@ export class MemberReader {
 
   /** Where to look: a group that is just being sealed may have been renamed since it was asked. */
   private *places(group: Group, place: number): Generator<string> {
+    const wasSealed = group.state === 'sealed';
     yield group.paths[place]!;
-    if (group.state === 'sealed') return;
+    if (wasSealed) return;
     yield memberPaths(this.context, group.id, group.sealId, group.geometry, '')[place]!;
     yield group.paths[place]!;
   }

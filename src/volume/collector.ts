@@ -12,6 +12,7 @@
  * behind, writers wait for it.
  */
 import { Mutex } from '../base/async.js';
+import { toHex } from '../base/bytes.js';
 import { ChunkvolError, errorMessage } from '../base/errors.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import type { Group } from '../store/group.js';
@@ -54,6 +55,9 @@ const NOTHING: Deleted = { groups: 0, bytes: 0 };
 
 /** A writer waits for a collection that is far behind no longer than this at a time. */
 const MAX_WRITER_WAIT_MS = 250;
+
+/** In the place of the disk's own map, where only snapshots are walked. */
+const NO_MAP: MapPointer = { depth: 0, ordinal: 0, position: 0 };
 
 /** Times the allowed garbage at which writers have to wait. */
 const FAR_BEHIND = 2;
@@ -240,7 +244,7 @@ export class Collector {
     const { readNode } = this.parts;
     const gathered = await gather(frozen.trees, ordinals, this.blockSlotBytes, readNode, signal);
     const retired = this.settleCounts(frozen, gathered.liveness);
-    if (victims.length > 0) return this.move(frozen, gathered, signal);
+    if (victims.length > 0) return this.move(frozen, ordinals, gathered, signal);
     return wasCounted && retired === 0 ? null : 0;
   }
 
@@ -303,42 +307,63 @@ export class Collector {
     return retired;
   }
 
-  private async move(frozen: Frozen, gathered: Gathered, signal: AbortSignal): Promise<number> {
+  /** What was moved by then is followed also when the collection is interrupted. */
+  private async move(
+    frozen: Frozen,
+    victims: ReadonlySet<number>,
+    gathered: Gathered,
+    signal: AbortSignal,
+  ): Promise<number> {
     const { end, checkpointer, writePath, slots } = this.parts;
     const relocation = new Relocation(end, checkpointer, writePath, slots, gathered.slots);
     let moved = 0;
-    while (!relocation.isDone) {
-      if (signal.aborted) throw new ChunkvolError('interrupted', 'the collection was interrupted');
+    while (!relocation.isDone && !signal.aborted) {
       const start = end.parts.context.clock.monotonic();
       moved += await relocation.step();
       this.letWritersOn();
       await this.pause(end.parts.context.clock.monotonic() - start);
     }
     for (const ordinal of relocation.stuck) this.stuck.add(ordinal);
-    await relocation.touch(gathered.headNodes);
-    await this.follow(frozen.snapshots, gathered, relocation);
+    if (!signal.aborted) await relocation.touch(gathered.headNodes);
+    await this.follow(frozen.snapshots, victims, gathered, relocation, signal);
+    if (signal.aborted) throw new ChunkvolError('interrupted', 'the collection was interrupted');
     return moved;
   }
 
-  /** Gives the snapshots maps that lead to where their blocks are now. */
+  /** Gives the snapshots maps that lead to where their blocks are now: those made meanwhile as well. */
   private async follow(
-    snapshots: readonly Snapshot[],
+    frozen: readonly Snapshot[],
+    victims: ReadonlySet<number>,
     gathered: Gathered,
     { places }: Relocation,
+    signal: AbortSignal,
   ): Promise<void> {
-    if (gathered.tainted.size === 0) return;
     const { end, checkpointer, writePath, readNode } = this.parts;
-    const rewriter = new MapRewriter(end, checkpointer, writePath, readNode, gathered, places);
-    for (const snapshot of snapshots) {
-      const moved = await rewriter.rewrite(snapshot);
-      if (moved === snapshot) continue;
-      await writePath.exclusively(async () => {
-        // It may have been deleted meanwhile.
-        if (end.parts.heads.find(snapshot.id) !== snapshot) return;
-        await this.parts.snapshots.append([{ kind: 'snapshot', snapshot: moved }]);
-        this.parts.devices.follow(moved);
-      });
+    const { slots } = gathered;
+    const rewriter = new MapRewriter(end, checkpointer, writePath, readNode, slots, places);
+    const followed = new Set<string>();
+    let { tainted } = gathered;
+    for (let snapshots = frozen; snapshots.length > 0;) {
+      for (const snapshot of snapshots) {
+        followed.add(toHex(snapshot.id));
+        await this.followOne(snapshot, await rewriter.rewrite(snapshot, tainted));
+      }
+      snapshots = end.parts.heads.snapshots.filter(({ id }) => !followed.has(toHex(id)));
+      if (snapshots.length === 0) break;
+      const trees = [NO_MAP, ...snapshots.map(({ map }) => map)];
+      ({ tainted } = await gather(trees, victims, this.blockSlotBytes, readNode, signal));
     }
+  }
+
+  private async followOne(snapshot: Snapshot, moved: Snapshot): Promise<void> {
+    if (moved === snapshot) return;
+    const { heads } = this.parts.end.parts;
+    await this.parts.writePath.exclusively(async () => {
+      // It may have been deleted meanwhile.
+      if (heads.find(snapshot.id) !== snapshot) return;
+      await this.parts.snapshots.append([{ kind: 'snapshot', snapshot: moved }]);
+      this.parts.devices.follow(moved);
+    });
   }
 
   private isFarBehind(): boolean {

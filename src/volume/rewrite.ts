@@ -10,7 +10,7 @@ import { NODE_FANOUT, type MapNode } from '../format/map-node.js';
 import type { MapPointer, Snapshot } from '../format/snapshot.js';
 import type { CachedNode, ReadNode } from './block-map.js';
 import type { Checkpointer } from './checkpoint.js';
-import { addressKey, type Gathered } from './gather.js';
+import { addressKey, type Gathered, type GatheredSlots } from './gather.js';
 import { MAX_NODES_PER_COMMIT } from './limits.js';
 import type { LogEnd } from './log-end.js';
 import type { NewPlaces } from './relocation.js';
@@ -29,6 +29,7 @@ interface Pending {
 export class MapRewriter {
   private readonly known = new Map<string, Pending>();
   private waiting: Pending[] = [];
+  private tainted: Gathered['tainted'] = new Set();
   private readonly replacements: number;
 
   constructor(
@@ -36,19 +37,21 @@ export class MapRewriter {
     private readonly checkpointer: Checkpointer,
     private readonly writePath: WritePath,
     private readonly readNode: ReadNode,
-    private readonly gathered: Gathered,
+    private readonly slots: GatheredSlots,
     private readonly moved: NewPlaces,
   ) {
     this.replacements = end.replacements;
   }
 
   /**
-   * The snapshot as its map stands now; the same one when nothing of it was moved. Throws 'io' when the
-   * disk failed meanwhile: what was placed is void, and the snapshots stay as they are.
+   * The snapshot as its map stands now; the same one when nothing of it was moved. `tainted`: the nodes, of
+   * this snapshot at least, that are to be written anew. Throws 'io' when the disk failed meanwhile: what
+   * was placed is void, and the snapshots stay as they are.
    */
-  async rewrite(snapshot: Snapshot): Promise<Snapshot> {
+  async rewrite(snapshot: Snapshot, tainted: Gathered['tainted']): Promise<Snapshot> {
     const { depth, ordinal, position } = snapshot.map;
-    if (!this.gathered.tainted.has(addressKey(ordinal, position))) return snapshot;
+    this.tainted = tainted;
+    if (!tainted.has(addressKey(ordinal, position))) return snapshot;
     const top = await this.node(depth - 1, 0, ordinal, position);
     await this.flush();
     return { ...snapshot, map: pointerTo(depth, top) };
@@ -78,7 +81,7 @@ export class MapRewriter {
     for (let slot = 0; slot < NODE_FANOUT; slot++) {
       const ordinal = words[slot * 2]!;
       const position = words[slot * 2 + 1]!;
-      if (!this.gathered.tainted.has(addressKey(ordinal, position))) continue;
+      if (!this.tainted.has(addressKey(ordinal, position))) continue;
       const child = await this.node(level - 1, index * NODE_FANOUT + slot, ordinal, position);
       if (child.place) name(words, slot, child.place);
       else child.parents.push({ words, slot });
@@ -97,7 +100,7 @@ export class MapRewriter {
 
   /** Index of a gathered slot; null for any other. */
   private find(ordinal: number, position: number): number | null {
-    const { count, ordinals, positions } = this.gathered.slots;
+    const { count, ordinals, positions } = this.slots;
     let low = 0;
     let high = count;
     while (low < high) {

@@ -182,6 +182,34 @@ describe('a collection', () => {
     }
     await volume.close();
   });
+
+  it('keeps one of what the disk shares with snapshots that are made meanwhile', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { sizeBytes: SIZE });
+    const volume = await open(folder);
+    const contents = patterned(6 * MIB, 1);
+    await volume.write(0, contents);
+    for (let at = 0; at < contents.length; at += 64 * KIB) {
+      contents.set(patterned(24 * KIB, at), at);
+      await volume.write(at, contents.subarray(at, at + 24 * KIB));
+    }
+    const collecting = volume.collect({ aggressive: true }).then(() => 'over');
+    const names: string[] = [];
+    const pause = (): Promise<string> => new Promise((go) => setTimeout(go, 5, 'on'));
+    while ((await Promise.race([collecting, pause()])) === 'on') {
+      await volume.createSnapshot(`s${names.length}`);
+      names.push(`s${names.length}`);
+    }
+    expect(names.length).toBeGreaterThan(3);
+    const { liveBytes } = await volume.collect({ aggressive: true });
+    expect(liveBytes).toBeLessThan(contents.length * 1.05 + names.length * 64 * KIB);
+    for (const name of names) {
+      const snapshot = volume.openSnapshot(name);
+      expect(Buffer.compare(await readAll(snapshot, contents.length), contents)).toBe(0);
+      snapshot.close();
+    }
+    await volume.close();
+  });
 });
 
 describe('a pinned root', () => {
