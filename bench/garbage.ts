@@ -56,6 +56,8 @@ async function withVolume<T>(
   work: (volume: Volume) => Promise<T>,
 ): Promise<T> {
   const path = makeScratchFolder(`${folder}/garbage-`);
+  // Timers of a volume keep no process alive, as sockets do in a server.
+  const alive = setInterval(() => undefined, 60_000);
   try {
     const sizeBytes = diskMib * MIB;
     const chunkBytes = Math.max(MIB, sizeBytes / GROUPS_PER_DISK / DATA);
@@ -72,6 +74,7 @@ async function withVolume<T>(
     await volume.close();
     return result;
   } finally {
+    clearInterval(alive);
     removeScratchFolder(path);
   }
 }

@@ -8,8 +8,8 @@
  * found nothing alive in it, never on the strength of a count that was kept up. Retired groups are
  * deleted by retention.ts, when no root that has to stay needs them.
  *
- * In the background it works while garbage is more than its share, part of the time; when it falls far
- * behind, writers wait for it.
+ * In the background it works while garbage is near its bounds, part of the time; beyond them it works all
+ * of it, and writers have to keep to its pace (pace.ts).
  */
 import { Mutex } from '../base/async.js';
 import { toHex } from '../base/bytes.js';
@@ -23,21 +23,25 @@ import type { Checkpointer } from './checkpoint.js';
 import {
   allowedBytes,
   chooseVictims,
+  excessBytes,
+  OVERHEAD_BYTES,
   measureGarbage,
   type Effort,
   type Garbage,
 } from './garbage.js';
 import { gather, type Gathered } from './gather.js';
 import {
-  BEHIND_ALLOWANCE_BYTES,
   COLLECT_INTERVAL_MS,
   COLLECT_TIME_SHARE,
   GARBAGE_SHARE,
   MAX_GATHERED_SLOTS,
   MIN_GARBAGE_BYTES,
+  MIN_ROUND_BYTES,
+  ROUND_SHARE,
 } from './limits.js';
 import type { Liveness } from './liveness.js';
 import type { LogEnd } from './log-end.js';
+import { Pace, type Excess } from './pace.js';
 import { Relocation } from './relocation.js';
 import type { Deleted, Retention } from './retention.js';
 import { MapRewriter } from './rewrite.js';
@@ -53,14 +57,8 @@ const MAX_FRUITLESS = 6;
 
 const NOTHING: Deleted = { groups: 0, bytes: 0 };
 
-/** A writer waits for a collection that is far behind no longer than this at a time. */
-const MAX_WRITER_WAIT_MS = 250;
-
 /** In the place of the disk's own map, where only snapshots are walked. */
 const NO_MAP: MapPointer = { depth: 0, ordinal: 0, position: 0 };
-
-/** Times the allowed garbage at which writers have to wait. */
-const FAR_BEHIND = 2;
 
 export interface CollectReport {
   readonly movedBytes: number;
@@ -93,8 +91,10 @@ export interface CollectorParts {
 interface Frozen {
   readonly trees: readonly MapPointer[];
   readonly snapshots: readonly Snapshot[];
-  /** Sealed groups before the log's end, and what was known to be alive in each. */
+  /** What was known to be alive in each group. */
   readonly groups: ReadonlyMap<Group, number>;
+  /** Sealed groups before the log's end. */
+  readonly sealed: readonly Group[];
   /** What was known to be mapped. */
   readonly mappedBlocks: number;
 }
@@ -113,9 +113,12 @@ export class Collector {
   private cancelTimer: (() => void) | null = null;
   private stopping = new AbortController();
   private idle: Promise<void> = Promise.resolve();
-  private allowance = 0;
-  private waiting: (() => void)[] = [];
+  private readonly pace: Pace;
+  /** A collection in the background is under way. */
   private running = false;
+  /** Bytes of the log in groups that were retired, less what had to be moved for it. */
+  private gainedBytes = 0;
+  private retiredGroups = 0;
   private waitingByHand = 0;
   /** Collections in the background, one after the other, that left as much garbage as they found. */
   private fruitless = 0;
@@ -128,6 +131,13 @@ export class Collector {
     this.groupBytes = geometry.data * geometry.chunkBytes;
     this.blockSlotBytes = blockBytes + SLOT_OVERHEAD_BYTES;
     this.walkedAtBytes = parts.end.parts.counters.loggedBytes;
+    this.pace = new Pace(
+      parts.end.parts.context.clock,
+      () => this.excess(),
+      () => {
+        this.hurry();
+      },
+    );
   }
 
   /** Bytes that are alive only because of snapshots, at the last walk; null when there was none. */
@@ -145,7 +155,7 @@ export class Collector {
     this.cancelTimer?.();
     this.stopping.abort();
     this.endPause();
-    this.letWritersOn();
+    this.pace.wake();
     await this.idle;
     await this.lock.run(() => Promise.resolve());
   }
@@ -170,21 +180,9 @@ export class Collector {
     });
   }
 
-  /** To be called before `bytes` are taken from a writer: waits while the collector is far behind. */
-  async admit(bytes: number): Promise<void> {
-    if (!this.running || this.allowance >= bytes || !this.isFarBehind()) {
-      this.allowance = Math.max(0, this.allowance - bytes);
-      return;
-    }
-    // Not for the whole of a long walk, though.
-    const { clock } = this.parts.end.parts.context;
-    await new Promise<void>((resolve) => {
-      const cancel = clock.after(MAX_WRITER_WAIT_MS, resolve);
-      this.waiting.push(() => {
-        cancel();
-        resolve();
-      });
-    });
+  /** To be called before `bytes` are taken from a writer: waits while too much is dead. */
+  admit(bytes: number): Promise<void> {
+    return this.pace.admit(bytes);
   }
 
   private async collectNow(
@@ -248,15 +246,20 @@ export class Collector {
     return wasCounted && retired === 0 ? null : 0;
   }
 
+  /** Groups to empty, beside those that are thought to be dead: the walk itself sees to them. */
   private victims(effort: Effort, newest: number): Group[] {
-    const garbage = this.garbage();
-    const allowed = allowedBytes(garbage, this.groupBytes, effort);
-    const candidates = this.sealed().filter(({ ordinal }) => {
-      return ordinal < newest && !this.stuck.has(ordinal);
-    });
-    const limit = MAX_GATHERED_SLOTS * this.blockSlotBytes;
-    const excess = garbage.garbageBytes - allowed;
+    const garbage = measureGarbage(
+      this.parts.end.parts.groups.all().filter((each) => !isDead(each)),
+    );
+    const candidates = this.candidates(newest).filter((each) => !isDead(each));
+    const share = Math.max(garbage.liveBytes * ROUND_SHARE, MIN_ROUND_BYTES);
+    const limit = Math.min(share, MAX_GATHERED_SLOTS * this.blockSlotBytes);
+    const excess = excessBytes(garbage, this.groupBytes, effort);
     return chooseVictims(candidates, excess, this.groupBytes, limit);
+  }
+
+  private candidates(newest: number): Group[] {
+    return this.sealed().filter(({ ordinal }) => ordinal < newest && !this.stuck.has(ordinal));
   }
 
   private garbage(): Garbage {
@@ -273,7 +276,7 @@ export class Collector {
   /** Brings the map to the log, and takes all trees as they are then. */
   private freeze(): Promise<Frozen> {
     const { writePath, checkpointer } = this.parts;
-    const { map, heads, counters } = this.parts.end.parts;
+    const { map, heads, counters, groups } = this.parts.end.parts;
     return writePath.exclusively(async () => {
       await checkpointer.settleMap();
       // The walk sees for itself what they held.
@@ -283,28 +286,32 @@ export class Collector {
       return {
         trees: [map.root, ...snapshots.map((snapshot) => snapshot.map)],
         snapshots,
-        groups: new Map(this.sealed().map((group) => [group, group.liveBytes])),
+        groups: new Map(groups.all().map((group) => [group, group.liveBytes])),
+        sealed: this.sealed(),
         mappedBlocks: map.mappedBlocks,
       };
     });
   }
 
   /** Takes over what was counted, and retires the groups in which nothing is alive. Returns their number. */
-  private settleCounts({ groups, mappedBlocks }: Frozen, liveness: Liveness): number {
+  private settleCounts(frozen: Frozen, liveness: Liveness): number {
     const { end } = this.parts;
-    let retired = 0;
-    for (const [group, known] of groups) {
+    for (const [group, known] of frozen.groups) {
       const live = liveness.live.get(group.ordinal) ?? 0;
       group.liveBytes = Math.max(0, live + group.liveBytes - known);
-      if (live > 0) continue;
+    }
+    const dead = frozen.sealed.filter(({ ordinal }) => !liveness.live.has(ordinal));
+    for (const group of dead) {
       end.parts.groups.retire(group);
       end.changed = true;
-      retired++;
+      this.gainedBytes += group.end;
     }
-    end.parts.map.mappedBlocks += liveness.mappedBlocks - mappedBlocks;
+    this.retiredGroups += dead.length;
+    this.pace.wake();
+    end.parts.map.mappedBlocks += liveness.mappedBlocks - frozen.mappedBlocks;
     this.last = liveness;
     this.counted = true;
-    return retired;
+    return dead.length;
   }
 
   /** What was moved by then is followed also when the collection is interrupted. */
@@ -319,14 +326,17 @@ export class Collector {
     let moved = 0;
     while (!relocation.isDone && !signal.aborted) {
       const start = end.parts.context.clock.monotonic();
-      moved += await relocation.step();
-      this.letWritersOn();
+      const bytes = await relocation.step();
+      moved += bytes;
+      this.pace.noteMoved(bytes);
+      await this.parts.retention.settle();
       await this.pause(end.parts.context.clock.monotonic() - start);
     }
     for (const ordinal of relocation.stuck) this.stuck.add(ordinal);
     if (!signal.aborted) await relocation.touch(gathered.headNodes);
     await this.follow(frozen.snapshots, victims, gathered, relocation, signal);
     if (signal.aborted) throw new ChunkvolError('interrupted', 'the collection was interrupted');
+    this.gainedBytes -= moved;
     return moved;
   }
 
@@ -366,21 +376,20 @@ export class Collector {
     });
   }
 
-  private isFarBehind(): boolean {
+  /** None where waiting gains nothing, because collections have gained nothing. */
+  private excess(): Excess {
     const garbage = this.garbage();
     const allowed = allowedBytes(garbage, this.groupBytes, 'background');
-    return garbage.garbageBytes > FAR_BEHIND * allowed;
-  }
-
-  private letWritersOn(): void {
-    this.allowance = BEHIND_ALLOWANCE_BYTES;
-    for (const resume of this.waiting.splice(0)) resume();
+    const hopeless = this.fruitless > 0 || this.stopping.signal.aborted;
+    const bytes = hopeless ? 0 : garbage.garbageBytes - allowed;
+    return { bytes, burstBytes: allowed };
   }
 
   /** In the background: leaves the disk to others for as long as the last step took, or longer. */
   private async pause(workedMs: number): Promise<void> {
     const pauseMs = workedMs * (1 / COLLECT_TIME_SHARE - 1);
-    const isUrgent = this.waitingByHand > 0 || this.stopping.signal.aborted || this.isFarBehind();
+    const isUrgent =
+      this.waitingByHand > 0 || this.stopping.signal.aborted || this.excess().bytes > 0;
     if (!this.running || isUrgent || pauseMs < 1) return;
     await new Promise<void>((resolve) => {
       const cancel = this.parts.end.parts.context.clock.after(pauseMs, resolve);
@@ -391,11 +400,20 @@ export class Collector {
     });
   }
 
-  private schedule(): void {
+  private schedule(delayMs = COLLECT_INTERVAL_MS * 2 ** this.fruitless): void {
     const { clock } = this.parts.end.parts.context;
-    this.cancelTimer = clock.after(COLLECT_INTERVAL_MS * 2 ** this.fruitless, () => {
+    this.cancelTimer = clock.after(delayMs, () => {
+      this.cancelTimer = null;
       this.idle = this.tick();
     });
+  }
+
+  /** Writers wait: the next collection begins at once. */
+  private hurry(): void {
+    this.endPause();
+    if (!this.cancelTimer) return;
+    this.cancelTimer();
+    this.schedule(0);
   }
 
   private async tick(): Promise<void> {
@@ -405,7 +423,7 @@ export class Collector {
       if (!this.stopping.signal.aborted) this.noteFailure(errorMessage(error));
     } finally {
       this.running = false;
-      this.letWritersOn();
+      this.pace.wake();
     }
     if (!this.stopping.signal.aborted) this.schedule();
   }
@@ -425,22 +443,29 @@ export class Collector {
     const before = this.garbage().garbageBytes;
     let rounds = 0;
     this.running = true;
+    this.gainedBytes = 0;
+    this.retiredGroups = 0;
     while (!signal.aborted && this.waitingByHand === 0 && this.isDue(newest)) {
       rounds++;
       if ((await this.round('background', newest, signal)) === null) break;
     }
-    const isFruitless = rounds > 0 && this.garbage().garbageBytes >= before;
+    const hasGained = this.gainedBytes > this.retiredGroups * OVERHEAD_BYTES;
+    const isFruitless = rounds > 0 && !hasGained && this.garbage().garbageBytes >= before;
     this.fruitless = isFruitless ? Math.min(this.fruitless + 1, MAX_FRUITLESS) : 0;
     if (signal.aborted) return;
     if (this.isOpenGroupBad()) {
       await this.parts.writePath.seal();
       await this.parts.writePath.renewRoot();
     }
-    await this.deleteRetired(undefined, 1);
+    // A log that grows fast makes roots by itself.
+    await this.deleteRetired(undefined, this.excess().bytes > 0 ? 0 : 1);
   }
 
   private isDue(newest: number): boolean {
-    return !this.counted || this.isStale() || this.victims('background', newest).length > 0;
+    if (!this.counted || this.isStale()) return true;
+    const excess = excessBytes(this.garbage(), this.groupBytes, 'background');
+    const canRetire = excess > 0 && this.candidates(newest).some(isDead);
+    return canRetire || this.victims('background', newest).length > 0;
   }
 
   /** With snapshots, what is written over may be dead or not: that is counted now and then. */
@@ -463,4 +488,9 @@ export class Collector {
     const allowed = allowedBytes(garbage, this.groupBytes, 'background');
     return group.end - group.liveBytes > allowed && garbage.garbageBytes > allowed;
   }
+}
+
+/** As far as is known: only a walk can tell. */
+function isDead({ state, liveBytes }: Group): boolean {
+  return state === 'sealed' && liveBytes === 0;
 }

@@ -5,6 +5,7 @@
 import { KIB } from '../base/bytes.js';
 import type { Group } from '../store/group.js';
 import {
+  COLLECT_FROM_SHARE,
   GARBAGE_SHARE,
   GARBAGE_SHARE_BY_HAND,
   GARBAGE_SHARE_THOROUGH,
@@ -24,7 +25,7 @@ export interface Garbage {
 }
 
 /** What a group has beside its live slots, however often it is written anew. */
-const OVERHEAD_BYTES: number = 128 * KIB;
+export const OVERHEAD_BYTES: number = 128 * KIB;
 
 /** Part of a group's room up to which it counts as short. */
 const SHORT_SHARE = 0.75;
@@ -44,6 +45,12 @@ export function allowedBytes(garbage: Garbage, groupBytes: number, effort: Effor
   if (effort === 'thorough') return liveBytes * GARBAGE_SHARE_THOROUGH;
   if (effort === 'by-hand') return liveBytes * GARBAGE_SHARE_BY_HAND + groups * OVERHEAD_BYTES;
   return Math.max(liveBytes * GARBAGE_SHARE, Math.min(MIN_GARBAGE_BYTES, groupBytes));
+}
+
+/** Garbage beyond what a collection of this effort leaves; a background one begins before the bounds are met. */
+export function excessBytes(garbage: Garbage, groupBytes: number, effort: Effort): number {
+  const allowed = allowedBytes(garbage, groupBytes, effort);
+  return garbage.garbageBytes - allowed * (effort === 'background' ? COLLECT_FROM_SHARE : 1);
 }
 
 /**

@@ -69,8 +69,11 @@ export const FREE_SPACE_AGE_MS = 200;
 /** Requests are worked off in pieces of at most this, so that buffers stay bounded. */
 export const MAX_PIECE_BYTES: number = 2 * MIB;
 
-/** Dead bytes for each live one in the log, beyond which a collection is due. */
+/** Dead bytes for each live one in the log that are borne with. */
 export const GARBAGE_SHARE = 0.25;
+
+/** The part of it beyond which a collection is due. */
+export const COLLECT_FROM_SHARE = 0.8;
 
 /** The same for a collection by hand, and the most that a group keeps in a thorough one. */
 export const GARBAGE_SHARE_BY_HAND = 0.04;
@@ -91,5 +94,12 @@ export const COLLECT_INTERVAL_MS = 1000;
 /** The share of its time that it works, unless garbage is far beyond its share. */
 export const COLLECT_TIME_SHARE = 0.5;
 
-/** Bytes that may be written for each step of a collection that is far behind. */
-export const BEHIND_ALLOWANCE_BYTES: number = 4 * MIB;
+/** What one round of a collection moves at most, of all that is alive: walks are cheap beside it. */
+export const ROUND_SHARE: number = 1 / 16;
+export const MIN_ROUND_BYTES: number = 8 * MIB;
+
+/** Writers may go ahead of the collector by as much garbage again as is borne with, once in this time. */
+export const BURST_REFILL_MS = 600_000;
+
+/** Written bytes after which it is looked whether writers are too fast. */
+export const PACE_CHECK_BYTES: number = MIB;

@@ -74,7 +74,11 @@ export class SimulatedRandomness implements Randomness {
   }
 }
 
-/** Time stands still until `advance`. */
+/** Turns of the event loop that work may take before time passes for it. */
+const PATIENCE_TURNS = 300;
+const STEP_MS = 20;
+
+/** Time stands still until `advance`, or while somebody waits for it to pass. */
 export class SimulatedClock implements Clock {
   private nowMs = 1_700_000_000_000;
   /** How far the wall clock is from where it should be. */
@@ -95,6 +99,20 @@ export class SimulatedClock implements Clock {
     return () => {
       this.timers = this.timers.filter((other) => other !== timer);
     };
+  }
+
+  /** Time passes, little by little, when `work` takes long. */
+  async during<T>(work: Promise<T>): Promise<T> {
+    const state = { settled: false };
+    const end = (): void => {
+      state.settled = true;
+    };
+    work.then(end, end);
+    for (let turns = 1; !state.settled; turns++) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (turns > PATIENCE_TURNS) this.advance(STEP_MS);
+    }
+    return work;
   }
 
   /** The wall clock is set, forwards or backwards; time itself goes on as it does. */

@@ -415,9 +415,9 @@ export class SnapshotWorld {
   }
 
   private async attempt(work: () => Promise<void>): Promise<'ended' | 'stopped'> {
-    const { files } = this;
+    const { files, clock } = this;
     const ended = work().then(() => 'ended' as const);
-    return Promise.race([ended, files.stopped.then(() => 'stopped' as const)]);
+    return clock.during(Promise.race([ended, files.stopped.then(() => 'stopped' as const)]));
   }
 
   /** The machine stops at one of the next calls. */

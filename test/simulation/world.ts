@@ -263,10 +263,8 @@ export class World {
       (value): Attempt<T> => ({ kind: 'worked', value }),
       (error: unknown): Attempt<T> => ({ kind: 'failed', error }),
     );
-    return Promise.race([
-      settled,
-      this.files.stopped.then((): Attempt<T> => ({ kind: 'stopped' })),
-    ]);
+    const stopped = this.files.stopped.then((): Attempt<T> => ({ kind: 'stopped' }));
+    return this.clock.during(Promise.race([settled, stopped]));
   }
 
   drawChange(start = 0, end: number = this.shape.sizeBytes): Change {

@@ -24,9 +24,9 @@ describe('operations of many clients at once', () => {
       await world.reopen();
       const volume = world.volume!;
       const crowd = new Crowd([volume, volume], 48 * KIB, world.dice);
-      await crowd.run(1500, 6);
+      await world.clock.during(crowd.run(1500, 6));
       await volume.sealNow();
-      await crowd.run(300, 3);
+      await world.clock.during(crowd.run(300, 3));
       await volume.close();
       crowd.check();
     });

@@ -210,6 +210,25 @@ describe('a collection', () => {
     }
     await volume.close();
   });
+
+  it('does not take for dead what it has moved for snapshots alone', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { sizeBytes: SIZE, chunkBytes: 4 * MIB });
+    const volume = await open(folder);
+    const blocks = (6 * MIB) / 4096;
+    const overwrite = async (first: number): Promise<void> => {
+      for (let block = first; block < blocks; block += 2) {
+        await volume.write(block * 4096, patterned(4096, block + 1));
+      }
+    };
+    await volume.write(0, patterned(6 * MIB, 1));
+    await overwrite(0);
+    await volume.createSnapshot('a');
+    await overwrite(1);
+    const { garbageBytes } = await volume.collect({ aggressive: true });
+    expect(garbageBytes).toBeLessThan(MIB);
+    await volume.close();
+  });
 });
 
 describe('a pinned root', () => {

@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import { MIB } from '../../../src/base/bytes.js';
+import { BURST_REFILL_MS } from '../../../src/volume/limits.js';
+import { Pace } from '../../../src/volume/pace.js';
+import { SimulatedClock } from '../../simulation/dice.js';
+
+/** A disk of which too much is dead by `excess.bytes`, and on which a burst may make as much again as `burst`. */
+function makePace(burstBytes = 0) {
+  const clock = new SimulatedClock();
+  const excess = { bytes: MIB, burstBytes };
+  const calls = { waits: 0 };
+  const pace = new Pace(
+    clock,
+    () => excess,
+    () => {
+      calls.waits++;
+    },
+  );
+  const settled = async (admitted: Promise<void>): Promise<boolean> => {
+    let done = false;
+    void admitted.then(() => (done = true));
+    for (let i = 0; i < 20; i++) await Promise.resolve();
+    return done;
+  };
+  return { clock, excess, calls, pace, settled };
+}
+
+describe('the pace of writers', () => {
+  it('is theirs within the bounds', async () => {
+    const { pace, excess, calls, settled } = makePace();
+    excess.bytes = 0;
+    for (let i = 0; i < 100; i++) expect(await settled(pace.admit(MIB))).toBe(true);
+    expect(calls.waits).toBe(0);
+  });
+
+  it('is that of the collector beyond them', async () => {
+    const { pace, calls, settled } = makePace();
+    const first = pace.admit(MIB);
+    expect(await settled(first)).toBe(false);
+    expect(calls.waits).toBeGreaterThan(0);
+    // Less than a half of what is moved may be written.
+    pace.noteMoved(2 * MIB);
+    expect(await settled(first)).toBe(false);
+    pace.noteMoved(MIB);
+    expect(await settled(first)).toBe(true);
+    expect(await settled(pace.admit(MIB))).toBe(false);
+  });
+
+  it('is never nothing', async () => {
+    const { pace, clock, settled } = makePace();
+    const admitted = pace.admit(MIB);
+    expect(await settled(admitted)).toBe(false);
+    clock.advance(1000);
+    expect(await settled(admitted)).toBe(true);
+  });
+
+  it('is theirs again as soon as the bounds are met', async () => {
+    const { pace, excess, settled } = makePace();
+    const admitted = pace.admit(MIB);
+    expect(await settled(admitted)).toBe(false);
+    excess.bytes = -1;
+    pace.wake();
+    expect(await settled(admitted)).toBe(true);
+    expect(await settled(pace.admit(100 * MIB))).toBe(true);
+  });
+
+  it('is theirs for a burst, now and then', async () => {
+    const { pace, clock, settled } = makePace(4 * MIB);
+    for (let i = 0; i < 4; i++) expect(await settled(pace.admit(MIB))).toBe(true);
+    expect(await settled(pace.admit(MIB))).toBe(false);
+    clock.advance(BURST_REFILL_MS / 2);
+    for (let i = 0; i < 2; i++) expect(await settled(pace.admit(MIB))).toBe(true);
+    expect(await settled(pace.admit(MIB))).toBe(false);
+  });
+});
