@@ -610,9 +610,23 @@ export const PLANTED_BUGS = [
   {
     name: 'the collector retires a group too many',
     file: 'src/volume/collector.ts',
-    find: 'if (live > 0) continue;',
-    put: 'if (live > 70_000) continue;',
+    find: '!liveness.live.has(ordinal)',
+    put: '(liveness.live.get(ordinal) ?? 0) <= 70_000',
     tests: MODEL,
+  },
+  {
+    name: 'what was moved for snapshots alone counts as dead in the open group',
+    file: 'src/volume/collector.ts',
+    find: 'new Map(groups.all().map(',
+    put: 'new Map(this.sealed().map(',
+    tests: ['test/unit/volume/snapshots.test.ts'],
+  },
+  {
+    name: 'writers do not wait for the collector',
+    file: 'src/volume/pace.ts',
+    find: 'if (this.burst + bytes > burstBytes) return false;',
+    put: 'if (burstBytes < 0) return false;',
+    tests: ['test/unit/volume/pace.test.ts'],
   },
   {
     name: 'a group is deleted that a root still needs',
