@@ -14,6 +14,7 @@ import { Handshake } from './handshake.js';
 import { Intake } from './intake.js';
 import type { Account, MemoryBudget } from './memory-budget.js';
 import { Outbox } from './outbox.js';
+import { receive } from './receive.js';
 import { Transmission } from './transmission.js';
 import type { InFlight } from './transmission.js';
 
@@ -31,6 +32,7 @@ export interface ConnectionOptions {
 }
 
 export class Connection {
+  private readonly socket: Socket;
   readonly #intake: Intake;
   readonly #outbox: Outbox<InFlight>;
   readonly #account: Account;
@@ -41,12 +43,17 @@ export class Connection {
   #socketClosed = false;
 
   constructor(
-    private readonly socket: Socket,
+    /** Nothing has been read from it. */
+    accepted: Socket,
     private readonly options: ConnectionOptions,
   ) {
     this.#intake = new Intake(() => {
       if (socket.isPaused()) socket.resume();
     });
+    const socket = receive(accepted, this.#intake, () => {
+      this.#account.moved();
+    });
+    this.socket = socket;
     this.#outbox = new Outbox(socket, (sent) => {
       this.#transmission?.onSent(sent);
     });
@@ -80,11 +87,6 @@ export class Connection {
 
   #listen(): void {
     const { socket } = this;
-    socket.on('data', (chunk: Buffer) => {
-      this.#account.moved();
-      this.#intake.push(chunk);
-      if (this.#intake.idle) socket.pause();
-    });
     socket.on('end', () => {
       this.#finish();
     });

@@ -1,17 +1,23 @@
 /**
  * Cuts a stream of chunks into the pieces that a state machine asks for, one at a time, copying each
- * byte once, straight to where it belongs.
+ * byte once, straight to where it belongs; or not at all, where the source puts it there itself.
  *
  * The machine states a goal: fill this buffer, or skip that many bytes, then call me. While there is
  * no goal, nothing is consumed: `idle` tells the source to pause, and stating the next goal first
  * uses up what is left over and then calls `onHungry` to let the source flow again. That is the
  * whole of backpressure on input.
  */
+import { KIB } from '../base/bytes.js';
+
+/** Less is copied along with what comes before and after it. */
+const MIN_SPACE_BYTES: number = 32 * KIB;
 
 export class Intake {
   readonly #leftovers: Buffer[] = [];
   #chunkAt = 0;
   #target: Buffer | null = null;
+  /** Part of the target that the source may be filling. */
+  #space: Buffer | null = null;
   #goalBytes = 0;
   #haveBytes = 0;
   #then: (() => void) | null = null;
@@ -39,10 +45,30 @@ export class Intake {
   stop(): void {
     this.#then = null;
     this.#target = null;
+    this.#space = null;
   }
 
+  /** `chunk` is used, or copied, when this returns. */
   push(chunk: Buffer): void {
     this.#leftovers.push(chunk);
+    this.#run();
+    const left = this.#leftovers.length - 1;
+    if (left >= 0) this.#leftovers[left] = Buffer.from(this.#leftovers[left]!);
+  }
+
+  /** Memory that the source may bring the next bytes to itself, until the goal is forgotten; often null. */
+  space(): Buffer | null {
+    const isLong = this.#goalBytes - this.#haveBytes >= MIN_SPACE_BYTES;
+    const isFree = this.#target !== null && isLong && this.#leftovers.length === 0;
+    this.#space = isFree ? this.#target!.subarray(this.#haveBytes) : null;
+    return this.#space;
+  }
+
+  /** So many bytes have come to the start of what `space` gave last. */
+  filled(bytes: number): void {
+    if (this.#space === null) return;
+    this.#space = null;
+    this.#haveBytes += bytes;
     this.#run();
   }
 

@@ -60,9 +60,12 @@ export class NbdServer {
   async listen(address: NbdAddress): Promise<NbdAddress> {
     if (this.#closing !== null) throw new ChunkvolError('closed', 'the NBD server is closed');
     if (address.kind === 'unix') await prepareSocketPath(address.path);
-    const listener = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-      this.#accept(socket);
-    });
+    const listener = net.createServer(
+      { allowHalfOpen: true, noDelay: true, pauseOnConnect: true },
+      (socket) => {
+        this.#accept(socket);
+      },
+    );
     await startListening(listener, address);
     listener.on('error', (error) => {
       this.options.onError?.(`cannot accept at ${formatAddress(address)}: ${errorMessage(error)}`);

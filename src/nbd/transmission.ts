@@ -76,7 +76,11 @@ export class Transmission {
     this.#waiting = null;
     this.link.intake.stop();
     this.link.account.close();
-    if (this.#arriving !== null) this.#release(this.#arriving);
+    if (this.#arriving !== null) {
+      // The socket may still read into its buffer: nobody else may have it.
+      this.#arriving.buffer = null;
+      this.#release(this.#arriving);
+    }
     if (this.#requestCount === 0) this.link.onIdle();
   }
 

@@ -47,6 +47,63 @@ describe('Intake', () => {
     );
   });
 
+  it('takes what the source has put into its place, and what it lends for a moment', () => {
+    const sizes = fc.array(fc.integer({ min: 1, max: 90_000 }), { minLength: 1, maxLength: 8 });
+    const arrivals = fc.array(fc.integer({ min: 1, max: 70_000 }), { minLength: 1, maxLength: 8 });
+    let inPlace = 0;
+    fc.assert(
+      fc.property(sizes, arrivals, (goals, arrived) => {
+        const total = goals.reduce((sum, bytes) => sum + bytes, 0);
+        const stream = Buffer.from(Array.from({ length: total }, (_, at) => (at * 7) & 0xff));
+        const intake = new Intake(nothing);
+        const filled: Buffer[] = [];
+        const next = (): void => {
+          const bytes = goals[filled.length];
+          if (bytes === undefined) return;
+          const target = Buffer.alloc(bytes);
+          intake.fill(target, () => {
+            filled.push(target);
+            // Now and then nobody asks for more until later.
+            if (filled.length % 3 !== 0) next();
+          });
+        };
+        next();
+        const lent = Buffer.alloc(70_000);
+        for (let at = 0, i = 0; at < total; i++) {
+          if (intake.idle) next();
+          const space = intake.space() ?? lent;
+          const bytes = Math.min(arrived[i % arrived.length]!, space.length, total - at);
+          stream.copy(space, 0, at, at + bytes);
+          at += bytes;
+          if (space === lent) {
+            intake.push(lent.subarray(0, bytes));
+            lent.fill(0xff);
+          } else {
+            intake.filled(bytes);
+            inPlace += bytes;
+          }
+        }
+        while (filled.length < goals.length) next();
+        expect(Buffer.compare(Buffer.concat(filled), stream)).toBe(0);
+      }),
+    );
+    expect(inPlace).toBeGreaterThan(0);
+  });
+
+  it('does not count what comes to its place when the goal is forgotten', () => {
+    const intake = new Intake(nothing);
+    intake.fill(Buffer.alloc(100_000), nothing);
+    expect(intake.space()?.length).toBe(100_000);
+    intake.stop();
+    const other = Buffer.alloc(3);
+    intake.fill(other, nothing);
+    intake.filled(3);
+    expect(intake.idle).toBe(false);
+    intake.push(Buffer.from([1, 2, 3]));
+    expect(other).toEqual(Buffer.from([1, 2, 3]));
+    expect(intake.space()).toBeNull();
+  });
+
   it('consumes nothing without a goal, and asks for more only when it needs more', () => {
     let hungry = 0;
     const intake = new Intake(() => (hungry += 1));
