@@ -9,6 +9,7 @@
  * next batch, before any write that was staged after them.
  */
 import { RangeSet, type Range } from './ranges.js';
+import { SlotTable } from './slot-table.js';
 
 /** What one commit takes: holes first, then blocks in ascending order, their plaintext in the arena. */
 export interface Batch {
@@ -18,15 +19,29 @@ export interface Batch {
   readonly slots: Uint32Array;
 }
 
+/** What a slot of the arena holds. */
+const FREE = 0;
+const STAGED = 1;
+const CUT = 2;
+
+/** Behind the last of a chain of slots. */
+const NONE = 0xffff_ffff;
+
 export class Staging {
   /** Plaintext of `slotCount` blocks. */
   readonly arena: Uint8Array;
   private readonly free: Uint32Array;
   private freeCount: number;
   /** Newest staged or undurable version of a block. */
-  private readonly current = new Map<number, number>();
-  /** Staged, in order of arrival. */
-  private readonly staged = new Map<number, number>();
+  private readonly current: SlotTable;
+  private readonly states: Uint8Array;
+  private readonly blockOf: Float64Array;
+  /** The staged slots, chained in order of arrival. */
+  private readonly following: Uint32Array;
+  private readonly preceding: Uint32Array;
+  private oldest: number = NONE;
+  private newest: number = NONE;
+  private stagedCount = 0;
   private readonly holes = new RangeSet();
   /** Cut, but not applied to the map yet. */
   private cutting: Batch | null = null;
@@ -40,6 +55,11 @@ export class Staging {
     this.arena = new Uint8Array(slotCount * blockBytes);
     this.free = Uint32Array.from({ length: slotCount }, (_, index) => slotCount - 1 - index);
     this.freeCount = slotCount;
+    this.current = new SlotTable(slotCount);
+    this.states = new Uint8Array(slotCount);
+    this.blockOf = new Float64Array(slotCount);
+    this.following = new Uint32Array(slotCount);
+    this.preceding = new Uint32Array(slotCount);
   }
 
   /** Blocks that can be staged before something must be released. */
@@ -48,7 +68,7 @@ export class Staging {
   }
 
   get stagedBytes(): number {
-    return this.staged.size * this.blockBytes;
+    return this.stagedCount * this.blockBytes;
   }
 
   get stagedHoles(): number {
@@ -56,24 +76,25 @@ export class Staging {
   }
 
   get isEmpty(): boolean {
-    return this.staged.size === 0 && this.holes.size === 0 && this.cutting === null;
+    return this.stagedCount === 0 && this.holes.size === 0 && this.cutting === null;
   }
 
   /** Whether a block can be staged at once. */
   canStage(block: number): boolean {
-    return this.freeCount > 0 || this.staged.has(block);
+    return this.freeCount > 0 || this.stagedSlot(block) >= 0;
   }
 
-  /** Stages a block; the result is where its plaintext is to be put, at once. Needs room, or the block staged. */
-  stage(block: number): Uint8Array {
-    let slot = this.staged.get(block);
-    if (slot === undefined) {
+  /** Stages a block, whose plaintext stands at `at` of `source`. Needs room, or the block staged. */
+  stage(block: number, source: Uint8Array, at: number): void {
+    let slot = this.stagedSlot(block);
+    if (slot < 0) {
       if (this.freeCount === 0) throw new RangeError('the staging buffer is full');
       slot = this.free[--this.freeCount]!;
-      this.staged.set(block, slot);
+      this.blockOf[slot] = block;
       this.current.set(block, slot);
+      this.enchain(slot);
     }
-    return this.plaintext(slot);
+    this.arena.set(source.subarray(at, at + this.blockBytes), slot * this.blockBytes);
   }
 
   /** Stages that the blocks [start, end) read as zeros. */
@@ -81,7 +102,7 @@ export class Staging {
     if (end - start < this.current.size) {
       for (let block = start; block < end; block++) this.forget(block);
     } else {
-      for (const block of this.current.keys()) {
+      for (const block of [...this.current.keys()]) {
         if (block >= start && block < end) this.forget(block);
       }
     }
@@ -90,8 +111,8 @@ export class Staging {
 
   /** The plaintext of a block, or 'hole', or null when the map must be asked. */
   lookup(block: number): Uint8Array | 'hole' | null {
-    const slot = this.current.get(block);
-    if (slot !== undefined) return this.plaintext(slot);
+    const slot = this.current.size > 0 ? this.current.get(block) : -1;
+    if (slot >= 0) return this.plaintext(slot);
     if (this.holes.size > 0 && this.holes.has(block)) return 'hole';
     return this.cuttingHoles.size > 0 && this.cuttingHoles.has(block) ? 'hole' : null;
   }
@@ -103,7 +124,13 @@ export class Staging {
 
   /** The blocks of [start, end) that are held here, ascending. */
   heldIn(start: number, end: number): number[] {
-    const held = [...this.current.keys()].filter((block) => block >= start && block < end);
+    const held: number[] = [];
+    if (end - start < this.current.size) {
+      for (let block = start; block < end; block++)
+        if (this.current.get(block) >= 0) held.push(block);
+      return held;
+    }
+    for (const block of this.current.keys()) if (block >= start && block < end) held.push(block);
     return held.sort((a, b) => a - b);
   }
 
@@ -115,13 +142,14 @@ export class Staging {
     if (this.cutting) return this.cutting;
     if (this.isEmpty) return null;
     const holes = this.holes.take(maxHoles);
-    const blocks = this.holes.size > 0 ? [] : this.takeBlocks(maxBlocks);
+    const blocks = this.oldestBlocks(this.holes.size > 0 ? 0 : maxBlocks);
+    const slots = new Uint32Array(blocks.length);
+    for (let i = 0; i < blocks.length; i++) {
+      slots[i] = this.current.get(blocks[i]!);
+      this.unchain(slots[i]!, CUT);
+    }
     for (const { start, end } of holes) this.cuttingHoles.add(start, end);
-    this.cutting = {
-      holes,
-      blocks: Float64Array.from(blocks, ([block]) => block),
-      slots: Uint32Array.from(blocks, ([, slot]) => slot),
-    };
+    this.cutting = { holes, blocks, slots };
     return this.cutting;
   }
 
@@ -137,26 +165,55 @@ export class Staging {
       const block = batch.blocks[i]!;
       const slot = batch.slots[i]!;
       if (this.current.get(block) === slot) this.current.delete(block);
+      this.states[slot] = FREE;
       this.free[this.freeCount++] = slot;
     }
   }
 
-  private takeBlocks(limit: number): [number, number][] {
-    const taken: [number, number][] = [];
-    for (const entry of this.staged) {
-      if (taken.length === limit) break;
-      taken.push(entry);
+  /** The first blocks in order of arrival, then sorted. */
+  private oldestBlocks(limit: number): Float64Array {
+    const blocks = new Float64Array(Math.min(limit, this.stagedCount));
+    let slot = this.oldest;
+    for (let i = 0; i < blocks.length; i++) {
+      blocks[i] = this.blockOf[slot]!;
+      slot = this.following[slot]!;
     }
-    for (const [block] of taken) this.staged.delete(block);
-    return taken.sort(([a], [b]) => a - b);
+    return blocks.sort();
+  }
+
+  /** The slot of a block that is staged: always its newest version. -1 when there is none. */
+  private stagedSlot(block: number): number {
+    const slot = this.current.get(block);
+    return slot >= 0 && this.states[slot] === STAGED ? slot : -1;
   }
 
   private forget(block: number): void {
+    const slot = this.stagedSlot(block);
     this.current.delete(block);
-    const slot = this.staged.get(block);
-    if (slot === undefined) return;
-    this.staged.delete(block);
+    if (slot < 0) return;
+    this.unchain(slot, FREE);
     this.free[this.freeCount++] = slot;
+  }
+
+  private enchain(slot: number): void {
+    this.states[slot] = STAGED;
+    this.stagedCount++;
+    this.preceding[slot] = this.newest;
+    this.following[slot] = NONE;
+    if (this.newest === NONE) this.oldest = slot;
+    else this.following[this.newest] = slot;
+    this.newest = slot;
+  }
+
+  private unchain(slot: number, state: typeof FREE | typeof CUT): void {
+    this.states[slot] = state;
+    this.stagedCount--;
+    const before = this.preceding[slot]!;
+    const after = this.following[slot]!;
+    if (before === NONE) this.oldest = after;
+    else this.following[before] = after;
+    if (after === NONE) this.newest = before;
+    else this.preceding[after] = before;
   }
 
   private plaintext(slot: number): Uint8Array {

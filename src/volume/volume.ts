@@ -85,7 +85,9 @@ export class Volume implements BlockDevice {
       for (let block = first; block <= last; block += this.pieceBlocks) {
         const end = Math.min(block + this.pieceBlocks, last + 1);
         await this.parts.writePath.admit(end - block);
-        for (let each = block; each < end; each++) await this.writeBlock(each, offset, bytes);
+        for (let each = block; each < end; each++) {
+          if (!this.stageNow(each, offset, bytes)) await this.writeBlock(each, offset, bytes);
+        }
         this.parts.writePath.staged();
       }
     });
@@ -309,6 +311,20 @@ export class Volume implements BlockDevice {
     return Math.max(1, MAX_PIECE_BYTES / this.blockBytes);
   }
 
+  /** Stages one block of a write that covers all of it, if there is room; false where that is not so. */
+  private stageNow(block: number, offset: number, bytes: Uint8Array): boolean {
+    const { blockBytes, staging } = this;
+    const at = block * blockBytes - offset;
+    if (at < 0 || at + blockBytes > bytes.length || !staging.canStage(block)) return false;
+    // Most blocks tell by their first byte that they are not zeros.
+    if (bytes[at] === 0 && isZero(bytes.subarray(at, at + blockBytes))) {
+      staging.stageHole(block, block + 1);
+    } else {
+      staging.stage(block, bytes, at);
+    }
+    return true;
+  }
+
   /** Stages one block of a write of `bytes` at `offset`; one that is written in part is read first. */
   private async writeBlock(block: number, offset: number, bytes: Uint8Array): Promise<void> {
     const { blockBytes } = this;
@@ -330,7 +346,7 @@ export class Volume implements BlockDevice {
   /** Puts a whole block into the staging buffer; another writer may have taken the room that was made. */
   private async stage(block: number, bytes: Uint8Array): Promise<void> {
     while (!this.staging.canStage(block)) await this.parts.writePath.admit(1);
-    this.staging.stage(block).set(bytes);
+    this.staging.stage(block, bytes, 0);
   }
 
   private requireWritable(): void {

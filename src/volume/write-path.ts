@@ -51,7 +51,7 @@ export class WritePath {
     const pending = this.staging.stagedBytes + (this.end.writer?.unwrittenBytes ?? 0);
     const wanted = pending + blocks * this.staging.blockBytes;
     await space.require(wanted, counters.loggedBytes);
-    while (this.staging.room < blocks) await this.flush();
+    while (this.staging.room < blocks) await this.makeRoom();
   }
 
   /** Resolves when a range of zeros may be staged. It needs no space of its own: a full disk can be trimmed. */
@@ -123,6 +123,12 @@ export class WritePath {
       await this.end.makeDurable();
       return work();
     });
+  }
+
+  /** What is being made durable gives its room back as it becomes so: nobody waits for all of it. */
+  private async makeRoom(): Promise<void> {
+    if (this.end.lastRetained) await this.syncRound();
+    else await this.flush();
   }
 
   private startTimer(): void {
