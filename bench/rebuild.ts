@@ -96,7 +96,9 @@ async function preparePair(folder: string, { mib, blocks }: Contest): Promise<Pa
   for (let place = 0; place < DATA; place++) {
     copyFileSync(pair.members[place]!, join(pair.par2Folder, dataName(place)));
   }
-  const shape = [`-b${blocks}`, '-r50', '-n2', '-u'];
+  // Whole blocks to each file, and as many recovery blocks as two files have.
+  const blockBytes = 4 * Math.ceil(statSync(pair.members[0]!).size / (blocks / DATA) / 4);
+  const shape = [`-s${blockBytes}`, `-c${(blocks / DATA) * LOST.length}`, '-n2', '-u'];
   const names = Array.from({ length: DATA }, (_, place) => dataName(place));
   await secondsOf('par2', ['create', '-q', ...shape, 'set.par2', ...names], pair.par2Folder);
   return pair;
