@@ -3,10 +3,10 @@
  * and written, half and half, on disks of different size.
  *
  * What memory could depend on is the map. So one block is written to each of its leaves first, which makes the
- * map as large as that of a full disk, of a leaf for each MiB: the disk of 1 TiB gets as many leaves as 100 GiB
- * of data have, with only 400 MiB written, spread over all of it. That is more than four times what the cache
- * of nodes holds. What is read was written once, and is checked. What the derivation of the key takes at the
- * start is told apart.
+ * map as large as that of a full disk, of a leaf for each 2 MiB: the disk of 1 TiB gets as many leaves as 100
+ * GiB of data have, with only 200 MiB written, spread over all of it. That is twice what the cache of nodes
+ * holds. What is read was written once, and is checked. What the derivation of the key takes at the start is
+ * told apart.
  */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
