@@ -6,32 +6,16 @@
  * Write amplification is what went into the log for each byte written, map and moves included and parity
  * not, once as much has been written as the disk holds. A group is 1/32 of the disk.
  */
-import { systemClock } from '../src/base/clock.js';
-import { makeGeometry } from '../src/base/geometry.js';
-import { nodeFiles } from '../src/base/node-files.js';
 import { kernelRandomness } from '../src/base/randomness.js';
-import { chooseEngine } from '../src/crypto/engines.js';
 import { NODE_FANOUT } from '../src/format/map-node.js';
-import { unlock } from '../src/store/key-files.js';
-import { createVolume } from '../src/volume/create.js';
 import { gather } from '../src/volume/gather.js';
-import { openVolume } from '../src/volume/open.js';
 import type { Volume } from '../src/volume/volume.js';
-import type { PartResult } from './report.js';
+import { median, type PartResult } from './report.js';
 import { makeScratchFolder, removeScratchFolder } from './server.js';
+import { BLOCK_BYTES, DATA, fill, makeVolume, MIB, open, staysAlive } from './volumes.js';
 
-const BLOCK_BYTES = 4096;
-const MIB = 2 ** 20;
 const GROUPS_PER_DISK = 32;
-const DATA = 4;
 const WRITE_BLOCKS_AT_ONCE = 16;
-const credential = { kind: 'key-file', secret: Buffer.alloc(32, 7) } as const;
-const environment = {
-  files: nodeFiles,
-  clock: systemClock,
-  random: kernelRandomness,
-  engine: chooseEngine(),
-};
 
 type Row = PartResult['rows'][number];
 
@@ -56,35 +40,19 @@ async function withVolume<T>(
   work: (volume: Volume) => Promise<T>,
 ): Promise<T> {
   const path = makeScratchFolder(`${folder}/garbage-`);
-  // Timers of a volume keep no process alive, as sockets do in a server.
-  const alive = setInterval(() => undefined, 60_000);
   try {
-    const sizeBytes = diskMib * MIB;
-    const chunkBytes = Math.max(MIB, sizeBytes / GROUPS_PER_DISK / DATA);
-    await createVolume(environment, `${path}/volume`, {
-      name: 'bench',
-      sizeBytes,
-      geometry: makeGeometry(DATA, 2, chunkBytes, BLOCK_BYTES),
-      blockBytes: BLOCK_BYTES,
-      credential,
+    return await staysAlive(async () => {
+      const sizeBytes = diskMib * MIB;
+      const chunkBytes = Math.max(MIB, sizeBytes / GROUPS_PER_DISK / DATA);
+      await makeVolume(`${path}/volume`, sizeBytes, chunkBytes);
+      const volume = await open(`${path}/volume`);
+      const result = await work(volume);
+      await volume.close();
+      return result;
     });
-    const unlocked = await unlock(nodeFiles, `${path}/volume`, credential);
-    const volume = await openVolume(environment, `${path}/volume`, { unlocked });
-    const result = await work(volume);
-    await volume.close();
-    return result;
   } finally {
-    clearInterval(alive);
     removeScratchFolder(path);
   }
-}
-
-/** Random bytes over the first part of the disk. */
-async function fill(volume: Volume, bytes: number): Promise<void> {
-  for (let at = 0; at < bytes; at += MIB) {
-    await volume.write(at, kernelRandomness.bytes(Math.min(MIB, bytes - at)));
-  }
-  await volume.flush();
 }
 
 /** Overwrites blocks of the first `blocks` of the disk, a flush after each 1,000. */
@@ -203,8 +171,4 @@ async function walk(gib: number): Promise<Row> {
     unit: 's',
     value: seconds,
   };
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
 }

@@ -5,37 +5,45 @@
  *   --rounds N     5 by default
  *   --size GIB     of each disk, 4 by default
  *   --only A,B     only servers whose names contain one of these; nothing is recorded
+ *   --parts A,B    no servers, only these parts (bench/parts.ts); their sections are recorded
  *   --folder DIR   where the disks lie (beside the compiled benchmark by default, not in a tmpfs)
  *
  * A round starts each server on a fresh disk, runs all workloads on it, and stops and removes it; the
  * next round starts with another server, so that drift of the machine hits all alike. Results go to
- * bench/results/ and, as tables, between the markers of docs/benchmarks.md.
+ * bench/results/ and docs/benchmarks.md (bench/document.ts).
  */
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { run as runCodec } from './codec.js';
-import { run as runCrypto } from './crypto.js';
+import { replaceResults, replaceSections, saveRecord } from './document.js';
 import { runFio, workloads } from './fio.js';
-import { run as runGarbage } from './garbage.js';
 import { type Noise, watchNoise } from './noise.js';
+import { type Part, parts } from './parts.js';
 import { type Peer, peers } from './peers.js';
-import { type BenchRecord, type PeerResult, describeMachine, round, toMarkdown } from './report.js';
+import {
+  type BenchRecord,
+  type PartResult,
+  type PeerResult,
+  describeMachine,
+  round,
+  toMarkdown,
+  toSections,
+} from './report.js';
 import { makeScratchFolder, peakResidentBytes, removeScratchFolder } from './server.js';
 
 const PROJECT = fileURLToPath(new URL('../..', import.meta.url));
-const DOCUMENT = join(PROJECT, 'docs', 'benchmarks.md');
-const MARKERS = { begin: '<!-- results: begin -->', end: '<!-- results: end -->' };
 
 interface Options {
   readonly quick: boolean;
   readonly rounds: number;
   readonly sizeBytes: number;
   readonly peers: readonly Peer[];
-  readonly isPartial: boolean;
+  readonly parts: readonly Part[];
+  /** What is recorded: all that there is, parts that were asked for by name, or nothing. */
+  readonly recorded: 'all' | 'parts' | 'nothing';
   readonly folder: string;
 }
 
@@ -43,14 +51,7 @@ await main(readOptions());
 
 async function main(options: Options): Promise<void> {
   const { results, noise } = await measurePeers(options);
-  const parts = [];
-  if (!options.isPartial) {
-    console.log('the codec and the cipher engines alone');
-    const { quick, folder } = options;
-    parts.push(await runCodec({ quick }), await runCrypto({ quick }));
-    console.log('snapshots and garbage');
-    parts.push(await runGarbage({ quick, folder }));
-  }
+  const measured = await measureParts(options);
   const record: BenchRecord = {
     date: new Date().toISOString().slice(0, 16).replace('T', ' '),
     command: ['npm run bench --', ...process.argv.slice(2)].join(' ').replace(/ --$/, ''),
@@ -58,12 +59,27 @@ async function main(options: Options): Promise<void> {
     rounds: options.rounds,
     sizeBytes: options.sizeBytes,
     results,
-    noise,
-    parts,
+    noise: [...noise, ...measured.noise],
+    parts: measured.results,
   };
+  if (options.peers.length === 0) await reportParts(record, options);
+  else await reportAll(record, options);
+}
+
+async function reportAll(record: BenchRecord, { recorded }: Options): Promise<void> {
   const text = await toMarkdown(record, workloads);
   console.log(`\n${text}`);
-  if (!options.quick && !options.isPartial) save(record, text);
+  if (recorded === 'nothing') return;
+  saveRecord(PROJECT, record);
+  replaceResults(PROJECT, text);
+}
+
+async function reportParts(record: BenchRecord, { recorded }: Options): Promise<void> {
+  const sections = await toSections(record);
+  for (const text of sections.values()) console.log(`\n${text}`);
+  if (recorded === 'nothing') return;
+  saveRecord(PROJECT, record);
+  replaceSections(PROJECT, sections);
 }
 
 function readOptions(): Options {
@@ -73,25 +89,35 @@ function readOptions(): Options {
       rounds: { type: 'string' },
       size: { type: 'string' },
       only: { type: 'string' },
+      parts: { type: 'string' },
       folder: { type: 'string', default: join(PROJECT, 'dist-bench') },
     },
   });
-  const { quick, folder } = values;
-  const wanted = values.only?.split(',') ?? [''];
-  const chosen = peers.filter(({ name }) => wanted.some((part) => name.includes(part)));
-  const present = chosen.filter(isInstalled);
+  const { quick, folder, only, parts: partNames } = values;
+  const wantedPeers = partNames === undefined ? named(peers, only) : [];
+  const wantedParts = only === undefined ? named(parts, partNames) : [];
+  const presentPeers = wantedPeers.filter(isInstalled);
+  const presentParts = wantedParts.filter(isInstalled);
+  const isAll = presentPeers.length === peers.length && presentParts.length === parts.length;
+  const recorded = isAll ? 'all' : partNames === undefined ? 'nothing' : 'parts';
   return {
     quick,
     rounds: positive(values.rounds ?? (quick ? '1' : '5'), '--rounds'),
     sizeBytes: positive(values.size ?? (quick ? '0.0625' : '4'), '--size') * 2 ** 30,
-    peers: present,
-    isPartial: present.length < peers.length,
+    peers: presentPeers,
+    parts: presentParts,
+    recorded: quick ? 'nothing' : recorded,
     folder,
   };
 }
 
-/** A peer that is not there is left out, loudly; in CI it is an error. */
-function isInstalled({ name, programs }: Peer): boolean {
+/** Those whose names contain one of the words; all without words. */
+function named<T extends { readonly name: string }>(all: readonly T[], words = ''): T[] {
+  return all.filter(({ name }) => words.split(',').some((word) => name.includes(word)));
+}
+
+/** What lacks a program is left out, loudly; in CI it is an error. */
+function isInstalled({ name, programs }: Peer | Part): boolean {
   const lacking = programs.filter((program) => !isProgram(program));
   if (lacking.length === 0) return true;
   const complaint = `${name} is left out: ${lacking.join(', ')} not installed`;
@@ -123,6 +149,18 @@ async function measurePeers(options: Options): Promise<{ results: PeerResult[]; 
       console.log(`round ${number + 1} of ${options.rounds}: ${options.peers[index]!.name}`);
       noise.push(...(await measurePeer(options.peers[index]!, results[index]!, number, options)));
     }
+  }
+  return { results, noise };
+}
+
+async function measureParts(options: Options): Promise<{ results: PartResult[]; noise: Noise[] }> {
+  const results: PartResult[] = [];
+  const noise: Noise[] = [];
+  for (const part of options.parts) {
+    console.log(part.name);
+    const noiseSince = watchNoise(process.pid);
+    results.push(await part.run(options));
+    noise.push(noiseSince());
   }
   return { results, noise };
 }
@@ -159,18 +197,4 @@ async function measurePeer(
   // What this server left to be written must not slow the next one down.
   execFileSync('sync');
   return noise;
-}
-
-function save(record: BenchRecord, text: string): void {
-  const folder = join(PROJECT, 'bench', 'results');
-  mkdirSync(folder, { recursive: true });
-  const name = record.date.replace(' ', 'T').replace(':', '');
-  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(record, null, 2)}\n`);
-
-  const document = readFileSync(DOCUMENT, 'utf8');
-  const begin = document.indexOf(MARKERS.begin);
-  const end = document.indexOf(MARKERS.end);
-  if (begin < 0 || end < begin) throw new Error(`${DOCUMENT} has lost its markers`);
-  const before = document.slice(0, begin + MARKERS.begin.length);
-  writeFileSync(DOCUMENT, `${before}\n\n${text}\n\n${document.slice(end)}`);
 }

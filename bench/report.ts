@@ -17,13 +17,15 @@ export interface PeerResult {
   peakResidentBytes: number;
 }
 
-/** What a benchmark of a part (bench/codec.ts, bench/crypto.ts) returns. */
+/** What a benchmark of a part (bench/codec.ts, bench/crypto.ts, ...) returns. */
 export interface PartResult {
   readonly title: string;
   readonly rows: readonly {
     readonly name: string;
     readonly unit: string;
     readonly value: number;
+    /** What the figure ought to be. */
+    readonly target?: string;
   }[];
 }
 
@@ -57,9 +59,23 @@ export async function toMarkdown(
     rateTable(record, workloads),
     ratioTable(record, workloads),
     memoryLine(record),
-    ...record.parts.map(partTable),
+    ...record.parts.map((part) => partTable(part)),
   ];
-  const text = sections.filter((section) => section !== '').join('\n\n');
+  return formatted(sections.filter((section) => section !== '').join('\n\n'));
+}
+
+/** The section of each part of a record that has nothing else, by its title; it tells when it was measured. */
+export async function toSections(record: BenchRecord): Promise<Map<string, string>> {
+  const sections = new Map<string, string>();
+  for (const part of record.parts) {
+    const origin = `${record.date}, ${record.machine}. \`${record.command}\`.`;
+    const text = partTable(part, `${origin} ${noiseLine(record.noise)}`);
+    sections.set(part.title, await formatted(text));
+  }
+  return sections;
+}
+
+async function formatted(text: string): Promise<string> {
   const options = await resolveConfig('docs/benchmarks.md');
   return (await format(text, { ...options, parser: 'markdown' })).trimEnd();
 }
@@ -112,9 +128,13 @@ function noiseLine(noise: readonly Noise[]): string {
   );
 }
 
-function partTable({ title, rows }: PartResult): string {
-  const cells = rows.map(({ name, unit, value }) => [name, `${round(value)} ${unit}`]);
-  return `### ${title}\n\n${table(['what', 'rate'], cells)}`;
+function partTable({ title, rows }: PartResult, origin = ''): string {
+  const withTargets = rows.some(({ target }) => target !== undefined);
+  const cells = rows.map(({ name, unit, value, target = '' }) => {
+    return [name, `${round(value)} ${unit}`, ...(withTargets ? [target] : [])];
+  });
+  const head = ['what', 'figure', ...(withTargets ? ['target'] : [])];
+  return [`### ${title}`, origin, table(head, cells)].filter((text) => text !== '').join('\n\n');
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string {

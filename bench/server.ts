@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -89,10 +89,16 @@ export async function startDaemon(options: ServerCommand, pidPath: string): Prom
   return { uri: uriOf(options), pid, stop };
 }
 
-/** The most memory, in bytes, that the process has ever had resident. */
+/** The most memory, in bytes, that the process has had resident since its start, or since `forgetPeak`. */
 export function peakResidentBytes(pid: number): number {
   const status = readFileSync(join('/proc', `${pid}`, 'status'), 'utf8');
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
+}
+
+/** Lets `peakResidentBytes` begin anew. */
+export function forgetPeak(pid: number): void {
+  // proc(5): 5 resets the high-water mark and nothing else.
+  writeFileSync(join('/proc', `${pid}`, 'clear_refs'), '5');
 }
 
 async function stopChild(child: ChildProcess): Promise<void> {
