@@ -44,6 +44,15 @@ export interface ReadCommit {
   readonly end: LogPoint;
 }
 
+/** Slots of one kind in one stripe unit, one right behind the other. */
+interface Neighbours {
+  readonly address: number;
+  end: number;
+  readonly plainBytes: number;
+  readonly kind: number;
+  readonly numbers: number[];
+}
+
 export class CommitReader {
   constructor(
     private readonly context: StoreContext,
@@ -149,6 +158,8 @@ export class CommitReader {
     const positions = new Uint32Array(header.slotCount);
     let at = after;
     let done = 0;
+    // Blocks from here and there stand side by side: they are read at once, and not one by one.
+    let run = null as Neighbours | null;
     for (const entry of entries) {
       if (!isSlotEntry(entry)) continue;
       const kind = entry.kind === 'node' ? nodeSlotKind(entry.level) : SLOT_KIND.block;
@@ -159,29 +170,30 @@ export class CommitReader {
         at = place(group.geometry, at, slotBytes);
         if (at + slotBytes > capacity || !(await this.isPadded(group, padded, at))) return null;
         const count = Math.min(left, piecesInUnit(group.geometry, at, slotBytes));
+        if (run?.kind !== kind || !continues(run, at, group.geometry.unitBytes)) {
+          if (run && !(await this.opens(group, group.keys.slot, run))) return null;
+          run = { address: at, end: at, plainBytes, kind, numbers: [] };
+        }
         const first = entry.number + entry.count - left;
-        const whole = await this.opens(group, group.keys.slot, at, count, plainBytes, kind, first);
-        if (!whole) return null;
-        for (let i = 0; i < count; i++) positions[done++] = (at + i * slotBytes) / 8;
+        for (let i = 0; i < count; i++) {
+          run.numbers.push(first + i);
+          positions[done++] = (at + i * slotBytes) / 8;
+        }
         at += count * slotBytes;
+        run.end = at;
         left -= count;
       }
     }
+    if (run && !(await this.opens(group, group.keys.slot, run))) return null;
     const end = await this.verifyRoot(group, at, header, capacity);
     return end === null ? null : { positions, end };
   }
 
   /** Whether slots of a group that is not sealed open. What was sealed was whole: damage is parity's affair. */
-  private async opens(
-    group: Group,
-    key: SlotKey,
-    address: number,
-    count: number,
-    plainBytes: number,
-    kind: number,
-    firstNumber: number,
-  ): Promise<boolean> {
+  private async opens(group: Group, key: SlotKey, slots: Neighbours): Promise<boolean> {
     if (group.state === 'sealed') return true;
+    const { address, plainBytes, kind, numbers } = slots;
+    const count = numbers.length;
     const failed = await this.slots.readOrFail({
       group,
       key,
@@ -189,7 +201,7 @@ export class CommitReader {
       count,
       plainBytes,
       kind,
-      numbers: Float64Array.from({ length: count }, (_, i) => firstNumber + i),
+      numbers: Float64Array.from(numbers),
       plain: new Uint8Array(count * plainBytes),
       plainAt: Uint32Array.from({ length: count }, (_, i) => i * plainBytes),
     });
@@ -210,8 +222,12 @@ export class CommitReader {
       at = place(group.geometry, at, bytes);
       if (at + bytes > capacity || !(await this.isPadded(group, padded, at))) return null;
       const plainBytes = bytes - SLOT_OVERHEAD_BYTES;
-      const key = group.keys.rootReplica;
-      if (!(await this.opens(group, key, at, 1, plainBytes, SLOT_KIND.root, index))) return null;
+      const piece = { address: at, end: at + bytes, plainBytes, kind: SLOT_KIND.root };
+      const isWhole = await this.opens(group, group.keys.rootReplica, {
+        ...piece,
+        numbers: [index],
+      });
+      if (!isWhole) return null;
       at += bytes;
     }
     const end = commitEnd(at);
@@ -234,4 +250,9 @@ export class CommitReader {
     }
     return true;
   }
+}
+
+/** Whether a slot at `at` stands right behind the others, in the same stripe unit. */
+function continues({ address, end }: Neighbours, at: number, unitBytes: number): boolean {
+  return at === end && Math.floor(at / unitBytes) === Math.floor(address / unitBytes);
 }

@@ -448,8 +448,8 @@ export const PLANTED_BUGS = [
   {
     name: 'a write may overtake an earlier hole',
     file: 'src/volume/staging.ts',
-    find: 'const blocks = this.holes.size > 0 ? [] : this.takeBlocks(maxBlocks);',
-    put: 'const blocks = this.takeBlocks(maxBlocks);',
+    find: 'this.oldestBlocks(this.holes.size > 0 ? 0 : maxBlocks)',
+    put: 'this.oldestBlocks(maxBlocks)',
     tests: LIMITS,
   },
   {
