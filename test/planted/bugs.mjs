@@ -586,7 +586,7 @@ export const PLANTED_BUGS = [
     name: 'a fork is not looked for again before the root goes out',
     file: 'src/sync/run.ts',
     find: `    const latest = await this.survey();
-    this.refuseOthers(latest, head);`,
+    this.refuseOthers(latest, head.root);`,
     put: '    const latest = await this.survey();',
     tests: ['test/unit/sync/run.test.ts'],
   },
