@@ -48,7 +48,8 @@ const collection: Workload = async (world, watch) => {
   await world.reopen();
   await age(world);
   watch();
-  await Promise.all([heads.collect(world, true), writeOn(world)]);
+  const [report] = await Promise.all([heads.collect(world, true), writeOn(world)]);
+  if (!report?.movedBytes || !report.removedGroups) throw new Error('there was nothing to collect');
   await heads.deleteSnapshots(world, ['first', 'second']);
   await heads.collect(world, false);
 };

@@ -34,7 +34,6 @@ describe.each(Object.entries(WORKLOADS))(
         await simulate(1, async (seed) => {
           const shape = SHAPES[(seed + name.length + Number(tight)) % SHAPES.length]!;
           const { points, states } = await sweepCrashes(seed, shape, workload, VARIANTS);
-          console.log(name, tight, points, states);
           expect(points).toBeGreaterThan(3);
           expect(states).toBeGreaterThan(points);
         });
