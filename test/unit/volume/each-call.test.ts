@@ -25,6 +25,7 @@ import {
 import { SimulatedFiles, type CallKind } from '../../simulation/files.js';
 import * as heads from '../../simulation/heads.js';
 import { limits } from '../../simulation/limits.js';
+import { simulate } from '../../simulation/simulate.js';
 import { BLOCK_BYTES, FOLDER, SHAPES, World } from '../../simulation/world.js';
 import { keyFile } from '../../support/volumes.js';
 
@@ -167,8 +168,8 @@ const CASES = [
 ] as const;
 
 /** A volume, not open, that was synced. */
-async function synced(): Promise<World> {
-  const world = await aged(1);
+async function synced(seed: number): Promise<World> {
+  const world = await aged(seed);
   await world.reopen();
   await heads.sync(world);
   await world.close();
@@ -181,12 +182,14 @@ async function sync(world: World): Promise<void> {
 
 describe('any single call that fails', () => {
   for (const [name, { operation, strides }] of Object.entries(WHOLE_DISK)) {
-    it.each(CASES.map((each, i) => ({ ...each, stride: strides[i]!, seed: i + 1 })))(
+    it.each(CASES.map((each, index) => ({ ...each, stride: strides[index]!, index })))(
       `of ${name} costs neither the disk nor a snapshot ($title)`,
-      async ({ tight, seed, ...options }) => {
+      async ({ tight, index, ...options }) => {
         limits.tight = tight;
-        const failed = await failEach(await aged(seed), operation, options);
-        expect(total(failed)).toBeGreaterThan(15);
+        await simulate(1, async (seed) => {
+          const failed = await failEach(await aged(seed + index), operation, options);
+          expect(total(failed)).toBeGreaterThan(15);
+        });
       },
       TIMEOUT_MS,
     );
@@ -198,7 +201,9 @@ describe('any single call that fails', () => {
       limits.tight = tight;
       const syncing = { ...inUse(sync), check: heads.checkRemote };
       const options = { outcome, lasting, stride: tight || lasting ? 3 : 1 };
-      expect(total(await failEach(await synced(), syncing, options))).toBeGreaterThan(15);
+      await simulate(1, async (seed) => {
+        expect(total(await failEach(await synced(seed), syncing, options))).toBeGreaterThan(15);
+      });
     },
     TIMEOUT_MS,
   );
@@ -211,8 +216,10 @@ describe('any single call that fails', () => {
         await sync(world);
       };
       const operation = { run, check: heads.checkRemote };
-      const failed = await failEach(await synced(), operation, { outcome: 'EIO', stride: 2 });
-      expect(total(failed)).toBeGreaterThan(15);
+      await simulate(1, async (seed) => {
+        const failed = await failEach(await synced(seed), operation, { outcome: 'EIO', stride: 2 });
+        expect(total(failed)).toBeGreaterThan(15);
+      });
     },
     TIMEOUT_MS,
   );
@@ -229,8 +236,10 @@ describe('any single call that fails', () => {
           await heads.checkRestored(world, '/there');
         },
       };
-      const failed = await failEach(await synced(), restoring, { outcome: 'EIO' });
-      expect(total(failed)).toBeGreaterThan(15);
+      await simulate(1, async (seed) => {
+        const failed = await failEach(await synced(seed), restoring, { outcome: 'EIO' });
+        expect(total(failed)).toBeGreaterThan(15);
+      });
     },
     TIMEOUT_MS,
   );
