@@ -717,13 +717,6 @@ export const PLANTED_BUGS = [
     tests: SWEEP,
   },
   {
-    name: 'snapshots that are made during a collection are not followed',
-    file: 'src/volume/collector.ts',
-    find: 'if (snapshots.length === 0) break;',
-    put: 'if (snapshots.length >= 0) break;',
-    tests: SWEEP,
-  },
-  {
     name: 'an older root takes the place of one that cannot be read',
     file: 'src/volume/recovery.ts',
     find: 'if (newest && foreign.length === 0) return roots;',

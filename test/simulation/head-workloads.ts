@@ -51,7 +51,6 @@ const collection: Workload = async (world, watch) => {
   const [report] = await Promise.all([heads.collect(world, true), writeOn(world)]);
   if (!report?.movedBytes || !report.removedGroups) throw new Error('there was nothing to collect');
   await heads.deleteSnapshots(world, ['first', 'second']);
-  await heads.collect(world, false);
 };
 
 /** Syncs, with what was synced before, and a collection, between them. */
