@@ -25,6 +25,9 @@ export interface LinePoint {
   readonly digest: string;
 }
 
+/** What places a state on the line of a volume. */
+export type Origin = Pick<Root, 'generation' | 'lineage'>;
+
 /** A root's own line, as far back as its lineage still tells. */
 export interface Line extends LinePoint {
   readonly droppedSessions: number;
@@ -40,7 +43,7 @@ export interface Line extends LinePoint {
  */
 export type Ancestry = 'ancestor' | 'stranger' | 'unknown';
 
-export function lineOf(root: Pick<Root, 'generation' | 'lineage'>): Line {
+export function lineOf(root: Origin): Line {
   const { droppedCount, droppedDigest, entries } = root.lineage;
   let digest = droppedDigest;
   const digests = [toHex(digest)];
@@ -58,7 +61,7 @@ export function lineOf(root: Pick<Root, 'generation' | 'lineage'>): Line {
   };
 }
 
-export function pointOf(root: Pick<Root, 'generation' | 'lineage'>): LinePoint {
+export function pointOf(root: Origin): LinePoint {
   const { generation, sessions, digest } = lineOf(root);
   return { generation, sessions, digest };
 }

@@ -14,6 +14,7 @@ import { FOLDERS, type StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
 import { readRoots, type RootFile } from '../store/root-files.js';
 import { fetchEach } from './fetch.js';
+import type { Origin } from './lineage.js';
 import { RemoteMemory } from './memory.js';
 import {
   neededGroups,
@@ -51,6 +52,11 @@ export interface SyncSource {
    * names, until `release` is called.
    */
   sealAndPin(): Promise<{ root: RootFile; release: () => void }>;
+  /**
+   * What the present state came out of. It is asked, and not the folder: while the newest root there cannot
+   * be read, what was synced of it would look like another copy's.
+   */
+  origin(): Origin;
   /** All groups of the present state. */
   groups(): readonly Group[];
 }
@@ -104,9 +110,8 @@ class SyncRun {
     beginPhase(this.options, 'survey');
     const before = await this.survey();
     await this.refuseOlder(before);
-    const { roots } = await readRoots(this.context);
-    if (roots[0]) this.refuseOthers(before, roots[0]);
-    if (this.options.dryRun === true) return this.planOnly(before, roots);
+    this.refuseOthers(before, this.source.origin());
+    if (this.options.dryRun === true) return this.planOnly(before);
     beginPhase(this.options, 'seal');
     const { root, release } = await this.source.sealAndPin();
     try {
@@ -125,7 +130,8 @@ class SyncRun {
     return this.report(work, removedKeyFiles, 0);
   }
 
-  private async planOnly(survey: Survey, roots: readonly RootFile[]): Promise<SyncReport> {
+  private async planOnly(survey: Survey): Promise<SyncReport> {
+    const { roots } = await readRoots(this.context);
     const head = roots.find(({ root }) => root.closed);
     if (!head) {
       throw new ChunkvolError(
@@ -155,14 +161,14 @@ class SyncRun {
     refuseRollback(url, roots, seenGeneration, () => advice);
   }
 
-  private refuseOthers({ roots }: Survey, head: RootFile): void {
+  private refuseOthers({ roots }: Survey, head: Origin): void {
     if (this.options.acceptFork === true) return;
-    refuseFork(this.remote.url, roots, head.root, this.receipt?.acceptedRoots ?? []);
+    refuseFork(this.remote.url, roots, head, this.receipt?.acceptedRoots ?? []);
   }
 
   /** Compares what `head` needs with what is here and there. */
   private async prepare(survey: Survey, head: RootFile): Promise<PreparedWork> {
-    this.refuseOthers(survey, head);
+    this.refuseOthers(survey, head.root);
     const keyFiles = await localKeyFiles(this.context);
     if (keyFiles.length === 0) {
       throw new ChunkvolError(
@@ -218,7 +224,7 @@ class SyncRun {
     if (complete && this.receipt?.root === head.name) return before;
     // Long copying may have given another copy the time to sync to the same place.
     const latest = await this.survey();
-    this.refuseOthers(latest, head);
+    this.refuseOthers(latest, head.root);
     this.requireArrival(keyUploads.filter((file) => latest.keys.get(file.path) !== file.bytes));
     await this.upload('root', rootUploads);
     if (await this.readsBack(head)) return latest;

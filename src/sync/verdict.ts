@@ -3,8 +3,7 @@
  * about it in the message.
  */
 import { ChunkvolError } from '../base/errors.js';
-import type { Root } from '../format/root.js';
-import { ancestry, lineOf } from './lineage.js';
+import { ancestry, lineOf, type Origin } from './lineage.js';
 import type { SyncPlan } from './plan.js';
 import { nameOf, type KnownRoot } from './survey.js';
 
@@ -12,7 +11,7 @@ import { nameOf, type KnownRoot } from './survey.js';
  * Roots there that `head` did not come out of: another copy's, or a later state than ours. An open root
  * of the head's own session is neither: somebody copied the folder there by hand while it was in use.
  */
-export function strangersTo(roots: readonly KnownRoot[], head: Root): KnownRoot[] {
+export function strangersTo(roots: readonly KnownRoot[], head: Origin): KnownRoot[] {
   const line = lineOf(head);
   return roots.filter(({ point, closed }) => {
     return ancestry(point, line) === 'stranger' && (closed || point.digest !== line.digest);
@@ -28,7 +27,7 @@ export function newestGeneration(roots: readonly KnownRoot[]): number {
 export function refuseFork(
   url: string,
   roots: readonly KnownRoot[],
-  head: Root,
+  head: Origin,
   acceptedNames: readonly string[],
 ): void {
   const strangers = strangersTo(roots, head).filter(

@@ -73,7 +73,7 @@ export async function recover(
 ): Promise<Recovered> {
   const { roots, foreign } = await readRoots(context);
   for (const name of foreign) options.onNotice(`roots/${name} is damaged or of another volume`);
-  const candidates = roots.length > 0 ? roots : await rootsFromReplicas(context, slots);
+  const candidates = await rootsToTry(context, slots, roots, foreign);
   if (candidates.length === 0) {
     throw new ChunkvolError(
       'lost',
@@ -100,6 +100,26 @@ export async function recover(
     `every root of the volume in ${context.folder} misses more chunk files than parity can replace; ` +
       'run chunkvol repair --from a remote, or bring the files back',
   );
+}
+
+/**
+ * The newest first. In the place of files that cannot be read now stand the replicas of the same roots: who
+ * went on from an older one would give their generation away again, and to a remote that has them it would
+ * be another copy's writer.
+ */
+async function rootsToTry(
+  context: StoreContext,
+  slots: SlotReader,
+  roots: readonly RootFile[],
+  foreign: readonly string[],
+): Promise<readonly RootFile[]> {
+  const [newest] = roots;
+  if (newest && foreign.length === 0) return roots;
+  const replicas = await rootsFromReplicas(context, slots);
+  if (!newest) return replicas;
+  const isMissed = ({ name, root }: RootFile): boolean =>
+    foreign.includes(name) && root.generation > newest.root.generation;
+  return [...replicas.filter(isMissed), ...roots];
 }
 
 class Recovery {

@@ -67,6 +67,11 @@ export class Roots {
     return this.generation;
   }
 
+  /** What the present state came out of. */
+  get origin(): Pick<Root, 'generation' | 'lineage'> {
+    return { generation: this.generation, lineage: this.lineage };
+  }
+
   /** The newest first. */
   get all(): readonly RootFile[] {
     return this.known;

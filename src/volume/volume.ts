@@ -5,6 +5,7 @@
 import { alignDown, alignUp, isZero } from '../base/bytes.js';
 import type { BlockDevice, Extent, WriteOptions } from '../base/block-device.js';
 import { ChunkvolError } from '../base/errors.js';
+import type { Root } from '../format/root.js';
 import type { Snapshot } from '../format/snapshot.js';
 import type { StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
@@ -238,6 +239,11 @@ export class Volume implements BlockDevice {
     } finally {
       letDelete();
     }
+  }
+
+  /** What the present state came out of: the newest root that it has had, and the sessions before. */
+  origin(): Pick<Root, 'generation' | 'lineage'> {
+    return this.parts.end.parts.roots.origin;
   }
 
   /** All groups of the present state, in order of ordinals. */

@@ -7,6 +7,7 @@
 
 const MODEL = ['test/unit/volume/snapshot-model.test.ts'];
 const CRASH = ['test/unit/volume/crash.test.ts'];
+const EACH_CALL = ['test/unit/volume/each-call.test.ts'];
 const SWEEP = ['test/unit/volume/crash-sweep.test.ts'];
 const DAMAGE = ['test/unit/volume/damage.test.ts'];
 const VOLUME = ['test/unit/volume/volume.test.ts'];
@@ -586,9 +587,26 @@ export const PLANTED_BUGS = [
     name: 'a fork is not looked for again before the root goes out',
     file: 'src/sync/run.ts',
     find: `    const latest = await this.survey();
-    this.refuseOthers(latest, head);`,
+    this.refuseOthers(latest, head.root);`,
     put: '    const latest = await this.survey();',
     tests: ['test/unit/sync/run.test.ts'],
+  },
+  {
+    name: 'what the volume came out of is looked for in its folder',
+    file: 'src/sync/run.ts',
+    find: '    this.refuseOthers(before, this.source.origin());',
+    put: `    const [newest] = (await readRoots(this.context)).roots;
+    if (newest) this.refuseOthers(before, newest.root);`,
+    tests: EACH_CALL,
+  },
+  {
+    name: 'a restore counts as whole before its roots are there',
+    file: 'src/sync/restore.ts',
+    find: `  await install(context, remote, choice, roots, keyFiles);
+  await finishTarget(context);`,
+    put: `  await finishTarget(context);
+  await install(context, remote, choice, roots, keyFiles);`,
+    tests: EACH_CALL,
   },
   {
     name: 'a copy with more losses than parity replaces is made',
@@ -641,6 +659,69 @@ export const PLANTED_BUGS = [
     find: '    if (level === 0) this.followBlocks(words);',
     put: '    if (level === 0) void words;',
     tests: MODEL,
+  },
+  {
+    name: 'moves count although the group that they stand in has failed',
+    file: 'src/volume/relocation.ts',
+    find: `if (await this.end.makeDurable()) {
+        await map`,
+    put: `await this.end.makeDurable();
+      if (attempt > 0) {
+        await map`,
+    tests: EACH_CALL,
+  },
+  {
+    name: 'maps of snapshots count although the group that they stand in has failed',
+    file: 'src/volume/rewrite.ts',
+    find: 'if (this.end.replacements === this.replacements) return;',
+    put: 'if (this.end.replacements >= this.replacements) return;',
+    tests: EACH_CALL,
+  },
+  {
+    name: 'a map counts as settled although the group that it stands in has failed',
+    file: 'src/volume/checkpoint.ts',
+    find: 'attempt++) if (await this.writeNodes()) return;',
+    put: 'attempt++) return void (await this.writeNodes());',
+    tests: EACH_CALL,
+  },
+  {
+    name: 'a snapshot is not written again when its group has failed',
+    file: 'src/volume/log-end.ts',
+    find: '    this.retained.push({ work, sequence, durable: false });',
+    put: '    if (isBatch(work)) this.retained.push({ work, sequence, durable: false });',
+    tests: EACH_CALL,
+  },
+  {
+    name: 'a snapshot is acknowledged before it is durable',
+    file: 'src/volume/snapshots.ts',
+    find: `entries);
+    await this.end.makeDurable();`,
+    put: 'entries);',
+    tests: SWEEP,
+  },
+  {
+    name: 'a rollback keeps the disk without what was staged',
+    file: 'src/volume/snapshots.ts',
+    find: `    this.checkNew(keepAs);
+    return this.writePath.settled(async () => {`,
+    put: `    this.checkNew(keepAs);
+    return this.writePath.exclusively(async () => {`,
+    tests: SWEEP,
+  },
+  {
+    name: 'a changed size names a map that is not in the log yet',
+    file: 'src/volume/snapshots.ts',
+    find: `      await this.checkpointer.settleMap();
+      const pointer`,
+    put: '      const pointer',
+    tests: SWEEP,
+  },
+  {
+    name: 'an older root takes the place of one that cannot be read',
+    file: 'src/volume/recovery.ts',
+    find: 'if (newest && foreign.length === 0) return roots;',
+    put: 'if (newest && foreign.length >= 0) return roots;',
+    tests: EACH_CALL,
   },
   {
     name: 'a snapshot names a map that is not in the log yet',

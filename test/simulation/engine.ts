@@ -150,6 +150,14 @@ export class Timeline {
     return state;
   }
 
+  /** Number of the commit after the last one that changed the disk as a whole; 0 when there is none. */
+  get endOfHeads(): number {
+    const last = this.commits.findLast(({ entries }) =>
+      entries.some((entry) => entry.kind !== 'hole' && !isSlotEntry(entry)),
+    );
+    return last ? last.sequence + 1 : 0;
+  }
+
   /** Nothing before commit `sequence` is asked for any more. */
   settle(sequence: number): void {
     this.base = this.diskBefore(sequence);

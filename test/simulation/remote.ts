@@ -9,6 +9,13 @@ export class SimulatedRemote implements Remote {
   /** `files` gives the machine's disk as it is now: after a crash it is another one. */
   constructor(private readonly files: () => SimulatedFiles) {}
 
+  /** The same remote for a fork of the machine. */
+  copy(files: () => SimulatedFiles): SimulatedRemote {
+    const copy = new SimulatedRemote(files);
+    for (const [path, bytes] of this.contents) copy.contents.set(path, bytes);
+    return copy;
+  }
+
   list(folder: string): Promise<RemoteFile[]> {
     const found = [...this.contents].filter(([path]) => path.startsWith(`${folder}/`));
     return Promise.resolve(found.map(([path, { length }]) => ({ path, bytes: length })));

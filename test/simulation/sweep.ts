@@ -8,6 +8,7 @@
  */
 import { Dice } from './dice.js';
 import type { Call, CallKind, SimulatedFiles } from './files.js';
+import { checkRemote } from './heads.js';
 import { FOLDER, World, type Shape } from './world.js';
 
 const CHANGING: ReadonlySet<CallKind> = new Set([
@@ -91,6 +92,7 @@ async function recoverTwice(world: World): Promise<void> {
   if (dice.chance(0.5)) world.cutPower();
   else world.kill();
   await world.reopen();
+  if (world.remote) await checkRemote(world);
   if (dice.chance(0.75)) return;
   for (let i = 0; i < 3; i++) await world.step();
   const closed = dice.chance(0.5) ? await world.close() : null;

@@ -1,5 +1,6 @@
 /** What is done to a volume while every crash, and every failure, is tried: see sweep.ts. */
 import { KIB } from '../../src/base/bytes.js';
+import { HEAD_WORKLOADS } from './head-workloads.js';
 import type { Workload } from './sweep.js';
 import type { World } from './world.js';
 
@@ -156,6 +157,7 @@ export const WORKLOADS: Readonly<Record<string, Workload>> = {
   newborn,
   rivals,
   copied,
+  ...HEAD_WORKLOADS,
 };
 
 function turn(): Promise<void> {

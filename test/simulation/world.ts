@@ -3,8 +3,9 @@
  * everything. `step` does something to the volume, `reopen` finds it again after whatever happened.
  *
  * Three things are demanded of a volume that was opened again: each block is something that it may be
- * (the oracle); all blocks together are the state after some commit (the timeline); and what was
- * published and encrypted met no second content (the ledger).
+ * (the oracle); all blocks together, size and snapshots are the state after some commit (the timeline),
+ * and after none before the last that must be there; and what was published and encrypted met no second
+ * content (the ledger). What changes the disk as a whole is in heads.ts.
  */
 import { GIB, KIB, MIB } from '../../src/base/bytes.js';
 import { isChunkvolError } from '../../src/base/errors.js';
@@ -14,12 +15,14 @@ import type { OpenOptions } from '../../src/volume/open.js';
 import type { Volume } from '../../src/volume/volume.js';
 import { Dice, SimulatedClock, SimulatedRandomness } from './dice.js';
 import { DiskOracle } from './disk-oracle.js';
-import { Ledger, Timeline, WatchedEngine } from './engine.js';
+import { Ledger, Timeline, WatchedEngine, type DiskState } from './engine.js';
 import { SimulatedFiles } from './files.js';
+import type { SimulatedRemote } from './remote.js';
 import { makeVolume, open } from '../support/volumes.js';
 
 export const FOLDER = '/volume';
-const BLOCK_BYTES = 4 * KIB;
+export const BLOCK_BYTES: number = 4 * KIB;
+const ZEROS = new Uint8Array(BLOCK_BYTES);
 const PUBLISHED = /^\/volume\/(?:chunks|roots|keys)\/[0-9a-f]{32}$/;
 
 export interface Shape {
@@ -52,6 +55,12 @@ export class World {
   readonly notices: string[] = [];
   /** Errors that operations may end with. */
   tolerated: readonly Parameters<typeof isChunkvolError>[1][] = [];
+  /** The commit before this one, and all before it, must be found again whatever happens. */
+  floor = 0;
+  /** Where this volume is synced to; null when it is not. */
+  remote: SimulatedRemote | null = null;
+  /** What is on the remote is at least the state before this commit. */
+  synced = 0;
 
   private constructor(
     readonly shape: Shape,
@@ -87,6 +96,9 @@ export class World {
       this.timeline.copy(),
       this.oracle.copy(),
     );
+    fork.floor = this.floor;
+    fork.remote = this.remote?.copy(() => fork.files) ?? null;
+    fork.synced = this.synced;
     return fork;
   }
 
@@ -119,20 +131,30 @@ export class World {
    */
   async adopt(volume: Volume, mayBeOlder = false): Promise<void> {
     const { sequence } = await volume.status();
+    if (mayBeOlder) this.floor = 0;
+    if (sequence < this.floor) {
+      throw new Error(`commit ${this.floor - 1} was acknowledged, and ${sequence} is the next`);
+    }
     this.timeline.rewind(sequence);
-    const state = this.timeline.stateBefore(sequence);
+    const disk = this.timeline.diskBefore(sequence);
+    const state = disk.blocks;
     if (mayBeOlder) this.oracle = DiskOracle.of(BLOCK_BYTES, state);
     const found = await readBlocks(volume, this.interestingBlocks());
-    for (const [block, bytes] of found) {
-      this.oracle.settle(block, bytes);
-      const wanted = state.get(block) ?? new Uint8Array(BLOCK_BYTES);
-      if (Buffer.compare(bytes, wanted) !== 0) {
-        throw new Error(`block ${block} is not as after commit ${sequence - 1}`);
-      }
-    }
+    for (const [block, bytes] of found) this.oracle.settle(block, bytes);
+    checkBlocks(found, disk, sequence);
     await checkExtents(volume, state);
+    await checkHeads(volume, disk, this.shape.sizeBytes);
+    // What was found once is found again.
+    this.floor = sequence;
     this.volume = volume;
     this.checkLedger();
+  }
+
+  /** Holds a copy that nobody writes to against the state before commit `sequence`. */
+  async checkCopy(volume: Volume, sequence: number): Promise<void> {
+    const disk = this.timeline.diskBefore(sequence);
+    checkBlocks(await readBlocks(volume, this.interestingBlocks()), disk, sequence);
+    await checkHeads(volume, disk, this.shape.sizeBytes);
   }
 
   /** What the disk under a volume that is not open would give, read without changing anything. */
@@ -214,10 +236,11 @@ export class World {
     if (this.ledger.violations.length > 0) throw new Error(this.ledger.violations[0]);
   }
 
-  /** Reads everything that was ever written of the open volume. */
+  /** Reads everything that was ever written of the open volume, and its snapshots. */
   async checkAll(): Promise<void> {
     const found = await readBlocks(this.volume!, this.interestingBlocks());
     for (const [block, bytes] of found) this.oracle.checkPresent(block, bytes);
+    await checkHeads(this.volume!, this.timeline.diskBefore(Infinity), this.shape.sizeBytes);
   }
 
   async flush(work: () => Promise<unknown> = () => this.volume!.flush()): Promise<boolean> {
@@ -267,7 +290,7 @@ export class World {
     return this.clock.during(Promise.race([settled, stopped]));
   }
 
-  drawChange(start = 0, end: number = this.shape.sizeBytes): Change {
+  drawChange(start = 0, end: number = this.volume!.sizeBytes): Change {
     const { dice } = this;
     const kind = dice.below(10);
     let bytes = dice.pick([
@@ -304,7 +327,7 @@ export class World {
   /** Several operations at once, each on ground of its own, with a flush among them. */
   private async burst(): Promise<boolean> {
     const count = 2 + this.dice.below(4);
-    const ground = Math.floor(this.shape.sizeBytes / BLOCK_BYTES / count) * BLOCK_BYTES;
+    const ground = Math.floor(this.volume!.sizeBytes / BLOCK_BYTES / count) * BLOCK_BYTES;
     const work: Promise<boolean>[] = [];
     for (let i = 0; i < count; i++) {
       work.push(this.change(this.drawChange(i * ground, (i + 1) * ground)));
@@ -327,7 +350,7 @@ export class World {
   }
 
   /** After an operation failed: each of its blocks is as before or as after. */
-  private async lookAgain(blocks: readonly number[]): Promise<boolean> {
+  async lookAgain(blocks: readonly number[]): Promise<boolean> {
     const found = await this.attempt(() => readBlocks(this.volume!, blocks));
     if (found.kind !== 'worked') {
       if (found.kind === 'failed') this.tolerate(found.error);
@@ -351,7 +374,7 @@ export class World {
     this.clock.advance(now - this.clock.now() + 1000);
   }
 
-  private environment(files: SimulatedFiles): Environment {
+  environment(files: SimulatedFiles = this.files): Environment {
     this.kernel = new SimulatedRandomness(this.dice.fork());
     return {
       files,
@@ -384,17 +407,25 @@ async function makeTemplate({ data, parity, sizeBytes }: Shape): Promise<Simulat
   return files;
 }
 
-/** The blocks, ascending, each read with its neighbours where they are asked for too. */
+/**
+ * The blocks, ascending, each read with its neighbours where they are asked for too. Zeros are found beyond
+ * the end of the disk.
+ */
 export async function readBlocks(
-  volume: Volume,
+  volume: Pick<Volume, 'sizeBytes' | 'read'>,
   blocks: readonly number[],
 ): Promise<Map<number, Uint8Array>> {
   const found = new Map<number, Uint8Array>();
+  const limit = volume.sizeBytes / BLOCK_BYTES;
   for (let start = 0; start < blocks.length;) {
     let end = start + 1;
     while (end < blocks.length && blocks[end] === blocks[end - 1]! + 1) end++;
     const into = new Uint8Array((end - start) * BLOCK_BYTES).fill(0xee);
-    await volume.read(blocks[start]! * BLOCK_BYTES, into);
+    const inside = Math.max(0, Math.min(blocks[start]! + (end - start), limit) - blocks[start]!);
+    into.fill(0, inside * BLOCK_BYTES);
+    if (inside > 0) {
+      await volume.read(blocks[start]! * BLOCK_BYTES, into.subarray(0, inside * BLOCK_BYTES));
+    }
     for (let i = start; i < end; i++) {
       found.set(
         blocks[i]!,
@@ -404,6 +435,46 @@ export async function readBlocks(
     start = end;
   }
   return found;
+}
+
+function checkBlocks(found: Map<number, Uint8Array>, disk: DiskState, sequence: number): void {
+  for (const [block, bytes] of found) {
+    if (Buffer.compare(bytes, disk.blocks.get(block) ?? ZEROS) === 0) continue;
+    throw new Error(`block ${block} is not as after commit ${sequence - 1}`);
+  }
+}
+
+/** Size and snapshots, each of them read wherever it or its neighbours hold anything. */
+async function checkHeads(volume: Volume, disk: DiskState, sizeBytes: number): Promise<void> {
+  const wanted = disk.sizeBytes ?? sizeBytes;
+  if (volume.sizeBytes !== wanted) throw new Error(`a disk of ${volume.sizeBytes}, not ${wanted}`);
+  const snapshots = [...disk.snapshots.values()];
+  const names = volume.snapshots().map(({ name }) => name);
+  if (
+    names.toSorted().join() !==
+    snapshots
+      .map(({ name }) => name)
+      .toSorted()
+      .join()
+  ) {
+    throw new Error(`there are the snapshots ${names.join()}`);
+  }
+  const written = [disk, ...snapshots].flatMap(({ blocks }) => [...blocks.keys()]);
+  const blocks = [...new Set(written)].sort((a, b) => a - b);
+  for (const snapshot of snapshots) {
+    const device = volume.openSnapshot(snapshot.name);
+    try {
+      if (device.sizeBytes !== snapshot.sizeBytes) {
+        throw new Error(`snapshot ${snapshot.name} has ${device.sizeBytes} bytes`);
+      }
+      for (const [block, bytes] of await readBlocks(device, blocks)) {
+        if (Buffer.compare(bytes, snapshot.blocks.get(block) ?? ZEROS) === 0) continue;
+        throw new Error(`block ${block} of snapshot ${snapshot.name} is not what it was`);
+      }
+    } finally {
+      device.close();
+    }
+  }
 }
 
 /** No block that holds anything may be in what is said to be a hole. */

@@ -19,6 +19,7 @@ import { rootEntry, type Group } from '../../src/store/group.js';
 import { keySlot, publishKeyFile } from '../../src/store/key-files.js';
 import { publishRoot, readRoots, sealRoot, type RootFile } from '../../src/store/root-files.js';
 import { sealWriter } from '../../src/store/seal.js';
+import type { Origin } from '../../src/sync/lineage.js';
 import type { SyncSource } from '../../src/sync/run.js';
 
 const SLOT_BYTES = 4096 + 24;
@@ -69,6 +70,11 @@ export class SealedVolume implements SyncSource {
     await volume.changeKeys();
     await volume.publish();
     return volume;
+  }
+
+  origin(): Origin {
+    const lineage = { droppedCount: 0, droppedDigest: new Uint8Array(32), entries: this.lineage };
+    return { generation: this.generation, lineage };
   }
 
   groups(): readonly Group[] {
@@ -191,7 +197,7 @@ export class SealedVolume implements SyncSource {
       mappedBlocks: 0,
       writtenBytes: 0,
       loggedBytes: 0,
-      lineage: { droppedCount: 0, droppedDigest: new Uint8Array(32), entries: this.lineage },
+      lineage: this.origin().lineage,
       snapshots: [],
     };
   }

@@ -15,7 +15,7 @@ vi.mock('../../../src/volume/limits.js', async (original) => {
 });
 
 const VARIANTS = 2;
-const TIMEOUT_MS = 180_000;
+const TIMEOUT_MS = 300_000;
 
 afterEach(() => {
   limits.tight = false;
