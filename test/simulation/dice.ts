@@ -77,13 +77,15 @@ export class SimulatedRandomness implements Randomness {
 /** Turns of the event loop that work may take before time passes for it. */
 const PATIENCE_TURNS = 300;
 const STEP_MS = 20;
+/** Who set a timer for no longer than this waits for it; others are for later. */
+const MOMENT_MS = 250;
 
 /** Time stands still until `advance`, or while somebody waits for it to pass. */
 export class SimulatedClock implements Clock {
   private nowMs = 1_700_000_000_000;
   /** How far the wall clock is from where it should be. */
   private shiftMs = 0;
-  private timers: { dueMs: number; callback: () => void }[] = [];
+  private timers: { dueMs: number; delayMs: number; callback: () => void }[] = [];
 
   now(): number {
     return this.nowMs + this.shiftMs;
@@ -94,14 +96,17 @@ export class SimulatedClock implements Clock {
   }
 
   after(delayMs: number, callback: () => void): () => void {
-    const timer = { dueMs: this.nowMs + delayMs, callback };
+    const timer = { dueMs: this.nowMs + delayMs, delayMs, callback };
     this.timers.push(timer);
     return () => {
       this.timers = this.timers.filter((other) => other !== timer);
     };
   }
 
-  /** Time passes, little by little, when `work` takes long. */
+  /**
+   * Time passes, little by little, when `work` takes long and somebody waits for a moment to pass. What takes
+   * real time, as the first use of a kernel does, must not: a seed would not be the same world again.
+   */
   async during<T>(work: Promise<T>): Promise<T> {
     const state = { settled: false };
     const end = (): void => {
@@ -110,9 +115,13 @@ export class SimulatedClock implements Clock {
     work.then(end, end);
     for (let turns = 1; !state.settled; turns++) {
       await new Promise((resolve) => setImmediate(resolve));
-      if (turns > PATIENCE_TURNS) this.advance(STEP_MS);
+      if (turns > PATIENCE_TURNS && this.isWaitedFor) this.advance(STEP_MS);
     }
     return work;
+  }
+
+  private get isWaitedFor(): boolean {
+    return this.timers.some(({ delayMs }) => delayMs <= MOMENT_MS);
   }
 
   /** The wall clock is set, forwards or backwards; time itself goes on as it does. */
