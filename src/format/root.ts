@@ -126,6 +126,9 @@ export interface RootInner {
 
 export type Root = RootOuter & RootInner;
 
+/** What places a state on the line of a volume. */
+export type Origin = Pick<Root, 'generation' | 'lineage'>;
+
 export function encodeEnvelope(outerBytes: number, innerBytes: number): Uint8Array {
   return new RecordWriter(ROOT_ENVELOPE_BYTES)
     .u32(ENVELOPE_MAGIC)

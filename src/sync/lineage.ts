@@ -14,7 +14,7 @@
  * The `droppedDigest` of a lineage is digest(droppedCount).
  */
 import { toHex } from '../base/bytes.js';
-import { sha256, type Root } from '../format/root.js';
+import { sha256, type Origin } from '../format/root.js';
 
 /** What of a root is kept to place it on another's line: small, whatever the lineage's length. */
 export interface LinePoint {
@@ -24,9 +24,6 @@ export interface LinePoint {
   /** digest(sessions), in hexadecimal. */
   readonly digest: string;
 }
-
-/** What places a state on the line of a volume. */
-export type Origin = Pick<Root, 'generation' | 'lineage'>;
 
 /** A root's own line, as far back as its lineage still tells. */
 export interface Line extends LinePoint {

@@ -10,11 +10,11 @@
  */
 import { equalBytes } from '../base/bytes.js';
 import { ChunkvolError, errorMessage, isChunkvolError } from '../base/errors.js';
+import type { Origin } from '../format/root.js';
 import { FOLDERS, type StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
 import { readRoots, type RootFile } from '../store/root-files.js';
 import { fetchEach } from './fetch.js';
-import type { Origin } from './lineage.js';
 import { RemoteMemory } from './memory.js';
 import {
   neededGroups,

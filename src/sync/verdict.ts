@@ -3,7 +3,8 @@
  * about it in the message.
  */
 import { ChunkvolError } from '../base/errors.js';
-import { ancestry, lineOf, type Origin } from './lineage.js';
+import type { Origin } from '../format/root.js';
+import { ancestry, lineOf } from './lineage.js';
 import type { SyncPlan } from './plan.js';
 import { nameOf, type KnownRoot } from './survey.js';
 

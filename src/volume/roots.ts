@@ -6,7 +6,14 @@
  * the newest ones and those in use where space is short (retention.ts).
  */
 import { toHex } from '../base/bytes.js';
-import { sha256, type Lineage, type LogPoint, type Root, type RootGroup } from '../format/root.js';
+import {
+  sha256,
+  type Lineage,
+  type LogPoint,
+  type Origin,
+  type Root,
+  type RootGroup,
+} from '../format/root.js';
 import type { Geometry } from '../base/geometry.js';
 import type { MapPointer } from '../format/snapshot.js';
 import { rootFolder, type StoreContext } from '../store/context.js';
@@ -68,7 +75,7 @@ export class Roots {
   }
 
   /** What the present state came out of. */
-  get origin(): Pick<Root, 'generation' | 'lineage'> {
+  get origin(): Origin {
     return { generation: this.generation, lineage: this.lineage };
   }
 

@@ -19,7 +19,7 @@ import { rootEntry, type Group } from '../../src/store/group.js';
 import { keySlot, publishKeyFile } from '../../src/store/key-files.js';
 import { publishRoot, readRoots, sealRoot, type RootFile } from '../../src/store/root-files.js';
 import { sealWriter } from '../../src/store/seal.js';
-import type { Origin } from '../../src/sync/lineage.js';
+import type { Origin } from '../../src/format/root.js';
 import type { SyncSource } from '../../src/sync/run.js';
 
 const SLOT_BYTES = 4096 + 24;
