@@ -5,7 +5,7 @@
 import { alignDown, alignUp, isZero } from '../base/bytes.js';
 import type { BlockDevice, Extent, WriteOptions } from '../base/block-device.js';
 import { ChunkvolError } from '../base/errors.js';
-import type { Root } from '../format/root.js';
+import type { Origin } from '../format/root.js';
 import type { Snapshot } from '../format/snapshot.js';
 import type { StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
@@ -87,7 +87,12 @@ export class Volume implements BlockDevice {
         const end = Math.min(block + this.pieceBlocks, last + 1);
         await this.parts.writePath.admit(end - block);
         for (let each = block; each < end; each++) {
-          if (!this.stageNow(each, offset, bytes)) await this.writeBlock(each, offset, bytes);
+          const at = each * blockBytes - offset;
+          const isWhole = at >= 0 && at + blockBytes <= bytes.length;
+          const source = isWhole ? bytes : await this.merged(each, offset, bytes);
+          // Another writer may have taken the room that was made.
+          while (!this.stageNow(each, source, isWhole ? at : 0))
+            await this.parts.writePath.admit(1);
         }
         this.parts.writePath.staged();
       }
@@ -242,7 +247,7 @@ export class Volume implements BlockDevice {
   }
 
   /** What the present state came out of: the newest root that it has had, and the sessions before. */
-  origin(): Pick<Root, 'generation' | 'lineage'> {
+  origin(): Origin {
     return this.parts.end.parts.roots.origin;
   }
 
@@ -317,42 +322,29 @@ export class Volume implements BlockDevice {
     return Math.max(1, MAX_PIECE_BYTES / this.blockBytes);
   }
 
-  /** Stages one block of a write that covers all of it, if there is room; false where that is not so. */
-  private stageNow(block: number, offset: number, bytes: Uint8Array): boolean {
-    const { blockBytes, staging } = this;
-    const at = block * blockBytes - offset;
-    if (at < 0 || at + blockBytes > bytes.length || !staging.canStage(block)) return false;
-    // Most blocks tell by their first byte that they are not zeros.
-    if (bytes[at] === 0 && isZero(bytes.subarray(at, at + blockBytes))) {
-      staging.stageHole(block, block + 1);
-    } else {
-      staging.stage(block, bytes, at);
-    }
-    return true;
-  }
-
-  /** Stages one block of a write of `bytes` at `offset`; one that is written in part is read first. */
-  private async writeBlock(block: number, offset: number, bytes: Uint8Array): Promise<void> {
+  /** The block as it is when `bytes` have been written at `offset`, which cover a part of it. */
+  private async merged(block: number, offset: number, bytes: Uint8Array): Promise<Uint8Array> {
     const { blockBytes } = this;
     const start = block * blockBytes;
     const from = Math.max(start, offset);
     const to = Math.min(start + blockBytes, offset + bytes.length);
-    const part = bytes.subarray(from - offset, to - offset);
-    if (part.length === blockBytes) {
-      if (isZero(part)) this.staging.stageHole(block, block + 1);
-      else await this.stage(block, part);
-      return;
-    }
     const whole = new Uint8Array(blockBytes);
     await this.reads.blocks(block, whole);
-    whole.set(part, from - start);
-    await this.stage(block, whole);
+    whole.set(bytes.subarray(from - offset, to - offset), from - start);
+    return whole;
   }
 
-  /** Puts a whole block into the staging buffer; another writer may have taken the room that was made. */
-  private async stage(block: number, bytes: Uint8Array): Promise<void> {
-    while (!this.staging.canStage(block)) await this.parts.writePath.admit(1);
-    this.staging.stage(block, bytes, 0);
+  /** Stages a block, which stands at `at` of `source`; false when there is no room for it. */
+  private stageNow(block: number, source: Uint8Array, at: number): boolean {
+    const { blockBytes, staging } = this;
+    // Most blocks tell by their first byte that they are not zeros.
+    if (source[at] === 0 && isZero(source.subarray(at, at + blockBytes))) {
+      staging.stageHole(block, block + 1);
+      return true;
+    }
+    if (!staging.canStage(block)) return false;
+    staging.stage(block, source, at);
+    return true;
   }
 
   private requireWritable(): void {

@@ -135,6 +135,22 @@ describe('a volume', () => {
     await again.close();
   });
 
+  it('stores no block that a write in part makes zero', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder);
+    const volume = await open(folder);
+    await volume.write(0, patterned(8192, 1));
+    await volume.flush();
+    await volume.write(2000, new Uint8Array(2096));
+    await volume.write(0, new Uint8Array(2000));
+    await volume.flush();
+    expect(await volume.extents(0, 8192, 10)).toEqual([
+      { bytes: 4096, hole: true },
+      { bytes: 4096, hole: false },
+    ]);
+    await volume.close();
+  });
+
   it('finds the end of a hole of any size at once, whatever waits behind it', async () => {
     const folder = temporaryFolder();
     const sizeBytes = 2 ** 50;
