@@ -33,9 +33,7 @@ import { gather, type Gathered } from './gather.js';
 import {
   COLLECT_INTERVAL_MS,
   COLLECT_TIME_SHARE,
-  GARBAGE_SHARE,
   MAX_GATHERED_SLOTS,
-  MIN_GARBAGE_BYTES,
   MIN_ROUND_BYTES,
   ROUND_SHARE,
 } from './limits.js';
@@ -116,9 +114,8 @@ export class Collector {
   private readonly pace: Pace;
   /** A collection in the background is under way. */
   private running = false;
-  /** Bytes of the log in groups that were retired, less what had to be moved for it. */
+  /** Of this collection: bytes in groups that were retired, but for their overhead, less what was moved for it. */
   private gainedBytes = 0;
-  private retiredGroups = 0;
   private waitingByHand = 0;
   /** Collections in the background, one after the other, that left as much garbage as they found. */
   private fruitless = 0;
@@ -304,9 +301,8 @@ export class Collector {
     for (const group of dead) {
       end.parts.groups.retire(group);
       end.changed = true;
-      this.gainedBytes += group.end;
+      this.gainedBytes += group.end - OVERHEAD_BYTES;
     }
-    this.retiredGroups += dead.length;
     this.pace.wake();
     end.parts.map.mappedBlocks += liveness.mappedBlocks - frozen.mappedBlocks;
     this.last = liveness;
@@ -444,13 +440,12 @@ export class Collector {
     let rounds = 0;
     this.running = true;
     this.gainedBytes = 0;
-    this.retiredGroups = 0;
     while (!signal.aborted && this.waitingByHand === 0 && this.isDue(newest)) {
       rounds++;
       if ((await this.round('background', newest, signal)) === null) break;
     }
-    const hasGained = this.gainedBytes > this.retiredGroups * OVERHEAD_BYTES;
-    const isFruitless = rounds > 0 && !hasGained && this.garbage().garbageBytes >= before;
+    const isFruitless =
+      rounds > 0 && this.gainedBytes <= 0 && this.garbage().garbageBytes >= before;
     this.fruitless = isFruitless ? Math.min(this.fruitless + 1, MAX_FRUITLESS) : 0;
     if (signal.aborted) return;
     if (this.isOpenGroupBad()) {
@@ -472,12 +467,8 @@ export class Collector {
   private isStale(): boolean {
     const { heads, counters } = this.parts.end.parts;
     const since = counters.loggedBytes - this.walkedAtBytes;
-    const { liveBytes } = this.garbage();
-    const allowed = liveBytes * GARBAGE_SHARE;
-    return (
-      heads.snapshots.length > 0 &&
-      since > Math.max(allowed, Math.min(MIN_GARBAGE_BYTES, this.groupBytes))
-    );
+    const allowed = allowedBytes(this.garbage(), this.groupBytes, 'background');
+    return heads.snapshots.length > 0 && since > allowed;
   }
 
   /** Whether garbage is beyond its share because of the group that is being written alone. */

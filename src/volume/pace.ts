@@ -30,6 +30,7 @@ export class Pace {
   private refilledMs: number;
   private sinceCheck = 0;
   private over = false;
+  private burstBytes = 0;
   private waiting: (() => void)[] = [];
 
   constructor(
@@ -44,15 +45,11 @@ export class Pace {
   /** Resolves when `bytes` may be taken from a writer. */
   async admit(bytes: number): Promise<void> {
     this.sinceCheck += bytes;
-    if (!this.over && this.sinceCheck < PACE_CHECK_BYTES) return;
-    for (;;) {
-      const { bytes: excess, burstBytes } = this.excess();
-      this.sinceCheck = 0;
-      this.over = excess > 0;
-      if (!this.over) this.earned = 0;
-      if (!this.over || this.take(bytes, burstBytes)) return;
+    if (this.sinceCheck >= PACE_CHECK_BYTES) this.look();
+    while (this.over && !this.take(bytes)) {
       this.onWait();
       if (!(await this.isWoken())) return;
+      this.look();
     }
   }
 
@@ -67,7 +64,16 @@ export class Pace {
     for (const resume of this.waiting.splice(0)) resume();
   }
 
-  private take(bytes: number, burstBytes: number): boolean {
+  private look(): void {
+    const { bytes, burstBytes } = this.excess();
+    this.burstBytes = burstBytes;
+    this.sinceCheck = 0;
+    this.over = bytes > 0;
+    if (!this.over) this.earned = 0;
+  }
+
+  private take(bytes: number): boolean {
+    const { burstBytes } = this;
     const now = this.clock.monotonic();
     const refill = (burstBytes * (now - this.refilledMs)) / BURST_REFILL_MS;
     this.burst = Math.max(0, this.burst - refill);
