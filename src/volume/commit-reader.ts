@@ -6,7 +6,7 @@
  * between. What is accepted is in the files to the last byte, as whoever seals the group relies on.
  */
 import { equalBytes, isZero } from '../base/bytes.js';
-import { SECTOR_BYTES } from '../base/geometry.js';
+import { SECTOR_BYTES, type Geometry } from '../base/geometry.js';
 import { SLOT_OVERHEAD_BYTES, type SlotKey } from '../crypto/engine.js';
 import {
   commitEnd,
@@ -47,7 +47,6 @@ export interface ReadCommit {
 /** Slots of one kind in one stripe unit, one right behind the other. */
 interface Neighbours {
   readonly address: number;
-  end: number;
   readonly plainBytes: number;
   readonly kind: number;
   readonly numbers: number[];
@@ -170,9 +169,9 @@ export class CommitReader {
         at = place(group.geometry, at, slotBytes);
         if (at + slotBytes > capacity || !(await this.isPadded(group, padded, at))) return null;
         const count = Math.min(left, piecesInUnit(group.geometry, at, slotBytes));
-        if (run?.kind !== kind || !continues(run, at, group.geometry.unitBytes)) {
+        if (run?.kind !== kind || !continues(run, at, group.geometry)) {
           if (run && !(await this.opens(group, group.keys.slot, run))) return null;
-          run = { address: at, end: at, plainBytes, kind, numbers: [] };
+          run = { address: at, plainBytes, kind, numbers: [] };
         }
         const first = entry.number + entry.count - left;
         for (let i = 0; i < count; i++) {
@@ -180,7 +179,6 @@ export class CommitReader {
           positions[done++] = (at + i * slotBytes) / 8;
         }
         at += count * slotBytes;
-        run.end = at;
         left -= count;
       }
     }
@@ -222,12 +220,8 @@ export class CommitReader {
       at = place(group.geometry, at, bytes);
       if (at + bytes > capacity || !(await this.isPadded(group, padded, at))) return null;
       const plainBytes = bytes - SLOT_OVERHEAD_BYTES;
-      const piece = { address: at, end: at + bytes, plainBytes, kind: SLOT_KIND.root };
-      const isWhole = await this.opens(group, group.keys.rootReplica, {
-        ...piece,
-        numbers: [index],
-      });
-      if (!isWhole) return null;
+      const piece = { address: at, plainBytes, kind: SLOT_KIND.root, numbers: [index] };
+      if (!(await this.opens(group, group.keys.rootReplica, piece))) return null;
       at += bytes;
     }
     const end = commitEnd(at);
@@ -253,6 +247,9 @@ export class CommitReader {
 }
 
 /** Whether a slot at `at` stands right behind the others, in the same stripe unit. */
-function continues({ address, end }: Neighbours, at: number, unitBytes: number): boolean {
-  return at === end && Math.floor(at / unitBytes) === Math.floor(address / unitBytes);
+function continues(run: Neighbours, at: number, geometry: Geometry): boolean {
+  const { address, plainBytes, numbers } = run;
+  const slotBytes = plainBytes + SLOT_OVERHEAD_BYTES;
+  if (at !== address + numbers.length * slotBytes) return false;
+  return numbers.length < piecesInUnit(geometry, address, slotBytes);
 }
