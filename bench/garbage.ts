@@ -6,13 +6,14 @@
  * Write amplification is what went into the log for each byte written, map and moves included and parity
  * not, once as much has been written as the disk holds. A group is 1/32 of the disk.
  */
+import { MIB } from '../src/base/bytes.js';
 import { kernelRandomness } from '../src/base/randomness.js';
 import { NODE_FANOUT } from '../src/format/map-node.js';
 import { gather } from '../src/volume/gather.js';
 import type { Volume } from '../src/volume/volume.js';
 import { median, type PartResult } from './report.js';
 import { makeScratchFolder, removeScratchFolder } from './server.js';
-import { BLOCK_BYTES, DATA, fill, makeVolume, MIB, open, staysAlive } from './volumes.js';
+import { BLOCK_BYTES, DATA, fill, makeVolume, open, staysAlive } from './volumes.js';
 
 const GROUPS_PER_DISK = 32;
 const WRITE_BLOCKS_AT_ONCE = 16;

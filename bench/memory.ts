@@ -10,13 +10,14 @@
  */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { GIB, MIB } from '../src/base/bytes.js';
 import { kernelRandomness } from '../src/base/randomness.js';
 import { NODE_FANOUT } from '../src/format/map-node.js';
 import { NbdClient } from '../src/nbd/client.js';
 import { CHUNKVOL_NAME, peers } from './peers.js';
 import type { PartResult } from './report.js';
 import { forgetPeak, makeScratchFolder, peakResidentBytes, removeScratchFolder } from './server.js';
-import { BLOCK_BYTES, GIB, MIB } from './volumes.js';
+import { BLOCK_BYTES } from './volumes.js';
 
 const LEAF_BYTES = NODE_FANOUT * BLOCK_BYTES;
 const IN_FLIGHT = 16;

@@ -13,6 +13,7 @@
 import { createHash } from 'node:crypto';
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { MIB } from '../src/base/bytes.js';
 import { repairVolume } from '../src/repair/repair.js';
 import { median, type PartResult } from './report.js';
 import { makeScratchFolder, removeScratchFolder } from './server.js';
@@ -20,7 +21,6 @@ import {
   DATA,
   fill,
   makeVolume,
-  MIB,
   open,
   PROGRAM,
   secondsOf,

@@ -12,13 +12,14 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { MIB } from '../src/base/bytes.js';
 import { kernelRandomness } from '../src/base/randomness.js';
 import { NODE_FANOUT } from '../src/format/map-node.js';
 import { readRoots } from '../src/store/root-files.js';
 import type { Volume } from '../src/volume/volume.js';
 import { median, type PartResult } from './report.js';
 import { makeScratchFolder, removeScratchFolder } from './server.js';
-import { BLOCK_BYTES, makeVolume, MIB, open, staysAlive } from './volumes.js';
+import { BLOCK_BYTES, makeVolume, open, staysAlive } from './volumes.js';
 
 const SELF = fileURLToPath(import.meta.url);
 const TAIL_MIB = { quick: 8, full: 224 };

@@ -6,6 +6,7 @@
  */
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { MIB } from '../src/base/bytes.js';
 import { kernelRandomness } from '../src/base/randomness.js';
 import { nodeFiles } from '../src/base/node-files.js';
 import { RemoteMemory } from '../src/sync/memory.js';
@@ -14,7 +15,7 @@ import { runSync } from '../src/sync/run.js';
 import type { Volume } from '../src/volume/volume.js';
 import type { PartResult } from './report.js';
 import { makeScratchFolder, removeScratchFolder } from './server.js';
-import { BLOCK_BYTES, fill, makeVolume, MIB, open, staysAlive } from './volumes.js';
+import { BLOCK_BYTES, fill, makeVolume, open, staysAlive } from './volumes.js';
 
 interface Change {
   readonly kind: 'one after another' | 'here and there';

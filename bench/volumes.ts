@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { GIB, MIB } from '../src/base/bytes.js';
 import { systemClock } from '../src/base/clock.js';
 import { makeGeometry } from '../src/base/geometry.js';
 import { nodeFiles } from '../src/base/node-files.js';
@@ -18,8 +19,6 @@ import { openVolume } from '../src/volume/open.js';
 import type { Volume } from '../src/volume/volume.js';
 
 export const BLOCK_BYTES = 4096;
-export const MIB: number = 2 ** 20;
-export const GIB: number = 2 ** 30;
 export const DATA = 4;
 export const PARITY = 2;
 /** The compiled program, which `npm run bench` builds first. */
