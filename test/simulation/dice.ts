@@ -1,6 +1,7 @@
 /** What a simulated world draws from: dice that give the same numbers for the same seed, and time that a test turns. */
 import type { Clock } from '../../src/base/clock.js';
 import type { Randomness } from '../../src/base/randomness.js';
+import { turn } from './turn.js';
 
 /** A small generator (sfc32): fast, and good enough to look random to a volume. */
 export class Dice {
@@ -114,7 +115,7 @@ export class SimulatedClock implements Clock {
     };
     work.then(end, end);
     for (let turns = 1; !state.settled; turns++) {
-      await new Promise((resolve) => setImmediate(resolve));
+      await turn();
       if (turns > PATIENCE_TURNS && this.isWaitedFor) this.advance(STEP_MS);
     }
     return work;

@@ -17,6 +17,7 @@ import { fromSystem } from '../../src/base/errors.js';
 import type { Files, FileStat, OpenFile, OpenMode } from '../../src/base/files.js';
 import { SimulatedContent } from './content.js';
 import { Dice } from './dice.js';
+import { turn } from './turn.js';
 
 export type CallKind =
   | 'open'
@@ -319,7 +320,7 @@ export class SimulatedFiles implements Files {
   private async delay(kind: CallKind): Promise<void> {
     const waits = kind === 'sync' ? 0.3 : 0.12;
     const turns = this.dice.chance(waits) ? 1 + this.dice.below(kind === 'sync' ? 6 : 2) : 0;
-    for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
+    for (let i = 0; i < turns; i++) await turn();
     const steps = this.dice.below(6);
     for (let i = 0; i < steps; i++) await Promise.resolve();
   }

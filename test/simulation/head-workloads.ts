@@ -6,6 +6,7 @@ import { write as writeBytes, trim } from './each-call.js';
 import * as heads from './heads.js';
 import type { Workload } from './sweep.js';
 import { BLOCK_BYTES, type World } from './world.js';
+import { turn } from './turn.js';
 
 /** Snapshots that come and go, and a disk that goes back to one and forth again. */
 const snapshots: Workload = async (world, watch) => {
@@ -101,8 +102,4 @@ async function writeOn(world: World): Promise<void> {
 
 function write(world: World, block: number, count: number): Promise<boolean> {
   return writeBytes(world, block * BLOCK_BYTES, count * BLOCK_BYTES);
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

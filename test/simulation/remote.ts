@@ -1,6 +1,7 @@
 /** A remote on simulated files: a second folder of the same machine, whose files are always durable. */
 import type { Remote, RemoteFile } from '../../src/sync/remote.js';
 import type { SimulatedFiles } from './files.js';
+import { turn } from './turn.js';
 
 export class SimulatedRemote implements Remote {
   readonly url = 'simulated:remote';
@@ -30,7 +31,7 @@ export class SimulatedRemote implements Remote {
       if (!bytes) throw new Error(`${path} was deleted before it was uploaded`);
       if (this.contents.get(path)?.length !== bytes.length) this.contents.set(path, bytes);
       // Long copying: the volume is at work meanwhile.
-      await new Promise((resolve) => setImmediate(resolve));
+      await turn();
     }
   }
 

@@ -23,6 +23,7 @@ import { Dice, SimulatedClock, SimulatedRandomness } from './dice.js';
 import { Ledger, Timeline, WatchedEngine, type DiskState } from './engine.js';
 import { SimulatedFiles } from './files.js';
 import { SimulatedRemote } from './remote.js';
+import { turn } from './turn.js';
 
 const BLOCK_BYTES = 4 * KIB;
 const BLOCK_SLOT_BYTES = BLOCK_BYTES + 24;
@@ -526,8 +527,4 @@ function isSameContent(one: Content, other: Content): boolean {
 
 function isSame(wanted: Uint8Array | undefined, found: Uint8Array): boolean {
   return Buffer.compare(wanted ?? NOTHING, found) === 0;
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

@@ -3,6 +3,7 @@ import { KIB } from '../../src/base/bytes.js';
 import { HEAD_WORKLOADS } from './head-workloads.js';
 import type { Workload } from './sweep.js';
 import type { World } from './world.js';
+import { turn } from './turn.js';
 
 const BLOCK = 4 * KIB;
 const TEN_YEARS_MS = 10 * 365 * 86_400_000;
@@ -159,10 +160,6 @@ export const WORKLOADS: Readonly<Record<string, Workload>> = {
   copied,
   ...HEAD_WORKLOADS,
 };
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
 
 /** False when the machine stopped. */
 function write(world: World, block: number, count: number, durable = false): Promise<boolean> {

@@ -141,7 +141,7 @@ export class World {
     if (mayBeOlder) this.oracle = DiskOracle.of(BLOCK_BYTES, state);
     const found = await readBlocks(volume, this.interestingBlocks());
     for (const [block, bytes] of found) this.oracle.settle(block, bytes);
-    checkBlocks(found, disk, sequence);
+    checkBlocks(found, state, `after commit ${sequence - 1}`);
     await checkExtents(volume, state);
     await checkHeads(volume, disk, this.shape.sizeBytes);
     // What was found once is found again.
@@ -153,7 +153,8 @@ export class World {
   /** Holds a copy that nobody writes to against the state before commit `sequence`. */
   async checkCopy(volume: Volume, sequence: number): Promise<void> {
     const disk = this.timeline.diskBefore(sequence);
-    checkBlocks(await readBlocks(volume, this.interestingBlocks()), disk, sequence);
+    const found = await readBlocks(volume, this.interestingBlocks());
+    checkBlocks(found, disk.blocks, `after commit ${sequence - 1}`);
     await checkHeads(volume, disk, this.shape.sizeBytes);
   }
 
@@ -437,10 +438,15 @@ export async function readBlocks(
   return found;
 }
 
-function checkBlocks(found: Map<number, Uint8Array>, disk: DiskState, sequence: number): void {
+/** `when`: of what moment `wanted` is. */
+function checkBlocks(
+  found: ReadonlyMap<number, Uint8Array>,
+  wanted: ReadonlyMap<number, Uint8Array>,
+  when: string,
+): void {
   for (const [block, bytes] of found) {
-    if (Buffer.compare(bytes, disk.blocks.get(block) ?? ZEROS) === 0) continue;
-    throw new Error(`block ${block} is not as after commit ${sequence - 1}`);
+    if (Buffer.compare(bytes, wanted.get(block) ?? ZEROS) === 0) continue;
+    throw new Error(`block ${block} is not as ${when}`);
   }
 }
 
@@ -467,10 +473,7 @@ async function checkHeads(volume: Volume, disk: DiskState, sizeBytes: number): P
       if (device.sizeBytes !== snapshot.sizeBytes) {
         throw new Error(`snapshot ${snapshot.name} has ${device.sizeBytes} bytes`);
       }
-      for (const [block, bytes] of await readBlocks(device, blocks)) {
-        if (Buffer.compare(bytes, snapshot.blocks.get(block) ?? ZEROS) === 0) continue;
-        throw new Error(`block ${block} of snapshot ${snapshot.name} is not what it was`);
-      }
+      checkBlocks(await readBlocks(device, blocks), snapshot.blocks, `in ${snapshot.name}`);
     } finally {
       device.close();
     }

@@ -6,7 +6,7 @@
 import { expect, it } from 'vitest';
 import { MIB } from '../../src/base/bytes.js';
 import type { Volume } from '../../src/volume/volume.js';
-import { delay } from '../support/sandbox.js';
+import { garbageShare, untilCollected } from '../support/garbage.js';
 import { seededRandom } from '../support/versioned-disk.js';
 import { makeVolume, open, patterned, temporaryFolder } from '../support/volumes.js';
 
@@ -18,7 +18,6 @@ const AT_ONCE = 16;
 const ROUNDS = 10;
 /** Rounds in which garbage comes to what it stays at. */
 const FIRST_ROUNDS = 4;
-const SETTLE_TIMEOUT_MS = 60_000;
 
 const MAX_SHARE_UNDER_LOAD = 0.5;
 const MAX_SHARE_AT_REST = 0.25;
@@ -46,11 +45,10 @@ it('steady overwriting leaves garbage and write amplification within bounds', as
   expect(Math.max(...shares)).toBeLessThan(MAX_SHARE_UNDER_LOAD);
   expect(amplification).toBeLessThan(MAX_AMPLIFICATION);
 
-  const deadlineMs = Date.now() + SETTLE_TIMEOUT_MS;
-  while (garbageShare(await volume.status()) > MAX_SHARE_AT_REST) {
-    expect(Date.now()).toBeLessThan(deadlineMs);
-    await delay(200);
-  }
+  await untilCollected(
+    () => volume.status(),
+    (report) => garbageShare(report) <= MAX_SHARE_AT_REST,
+  );
   await volume.close();
 });
 
@@ -63,12 +61,4 @@ async function overwrite(volume: Volume, blocks: number, random: () => number): 
     await Promise.all(writes);
   }
   await volume.flush();
-}
-
-/** Dead bytes for each live one. */
-function garbageShare({
-  garbageBytes,
-  storedBytes,
-}: Awaited<ReturnType<Volume['status']>>): number {
-  return garbageBytes / (storedBytes - garbageBytes);
 }
