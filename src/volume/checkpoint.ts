@@ -4,6 +4,8 @@
  * - `checkpoint` leaves the group open; its root needs the open files, and never leaves this machine.
  * - `closeGroup` makes a closed root, puts its replica at the end of the group, and seals the group;
  *   the root is published when the seal is complete.
+ * - Where a closed root would cost much beside what was written since the last one, as in small groups
+ *   that change the map all over, a full group is sealed without one: the log leads through it.
  *
  * A root is published only when everything that it names is durable. Nodes count as clean from the
  * moment they are durable. All is called under the write path's lock.
@@ -15,7 +17,7 @@ import { groupLabel, rootEntry } from '../store/group.js';
 import { sealWriter, type SealPlan } from '../store/seal.js';
 import type { OpenFiles } from '../store/open-files.js';
 import { NODE_SLOT_BYTES, type CachedNode } from './block-map.js';
-import { MAX_DIRTY_NODES, MAX_NODES_PER_COMMIT, MAX_TAIL_BYTES } from './limits.js';
+import { MAX_DIRTY_NODES, MAX_NODES_PER_COMMIT, MAX_TAIL_BYTES, ROOT_SHARE } from './limits.js';
 import type { Pieces } from './log.js';
 import type { LogEnd } from './log-end.js';
 import type { RootParts } from './roots.js';
@@ -36,6 +38,8 @@ export class Checkpointer {
   private sealing: Promise<void> = Promise.resolve();
   /** Why the last seal did not come about. */
   private sealFailure: unknown = null;
+  /** The open group, once it is clear that it will end without a root. */
+  private rootless: GroupWriter | null = null;
 
   constructor(
     private readonly end: LogEnd,
@@ -56,11 +60,29 @@ export class Checkpointer {
     if (due) await this.checkpoint();
   }
 
-  /** The open group, with room for a commit of these pieces and for the checkpoint that will end it. */
+  /**
+   * The open group, with room for a commit of these pieces and, should it end with a root, for the
+   * checkpoint that will make it.
+   */
   async writerFor(pieces: Pieces, leaves: number): Promise<GroupWriter> {
     const { writer } = this.end;
-    if (writer && !this.hasRoom(writer, pieces, leaves)) await this.closeGroup(true);
-    return this.end.writerOrNew();
+    if (!writer || (this.rootless !== writer && this.hasRoom(writer, pieces, leaves))) {
+      return this.end.writerOrNew();
+    }
+    if (this.rootless !== writer && this.isRootDue()) {
+      await this.closeGroup(true);
+      return this.end.writerOrNew();
+    }
+    this.rootless = writer;
+    return writer.fits(pieces) ? writer : this.rollPlain(writer);
+  }
+
+  /** Whether a closed root is worth the map nodes that come with it. */
+  private isRootDue(): boolean {
+    const { map, counters, roots } = this.end.parts;
+    const loggedBytes = counters.loggedBytes - (roots.newestClosed?.root.loggedBytes ?? 0);
+    const nodeBytes = map.dirtyCount * NODE_SLOT_BYTES;
+    return loggedBytes >= MAX_TAIL_BYTES || nodeBytes <= loggedBytes * ROOT_SHARE;
   }
 
   /** A checkpoint without a seal. */

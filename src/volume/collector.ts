@@ -5,7 +5,8 @@
  *
  * A round walks the maps as they stand in the log and counts exactly what is alive in each group;
  * between rounds the counts are kept up to date by what is written. A group is retired when a walk has
- * found nothing alive in it, never on the strength of a count that was kept up. Retired groups are
+ * found nothing alive in it, or when all that a walk has found has left it; never on the strength of a count
+ * that was kept up. Retired groups are
  * deleted by retention.ts, when no root that has to stay needs them.
  *
  * In the background it works while garbage is near its bounds, part of the time; beyond them it works all
@@ -89,6 +90,8 @@ export interface CollectorParts {
 interface Frozen {
   readonly trees: readonly MapPointer[];
   readonly snapshots: readonly Snapshot[];
+  /** Of what there is beside the disk's blocks. */
+  readonly headsVersion: number;
   /** What was known to be alive in each group. */
   readonly groups: ReadonlyMap<Group, number>;
   /** Sealed groups before the log's end. */
@@ -283,6 +286,7 @@ export class Collector {
       return {
         trees: [map.root, ...snapshots.map((snapshot) => snapshot.map)],
         snapshots,
+        headsVersion: heads.version,
         groups: new Map(groups.all().map((group) => [group, group.liveBytes])),
         sealed: this.sealed(),
         mappedBlocks: map.mappedBlocks,
@@ -298,16 +302,32 @@ export class Collector {
       group.liveBytes = Math.max(0, live + group.liveBytes - known);
     }
     const dead = frozen.sealed.filter(({ ordinal }) => !liveness.live.has(ordinal));
-    for (const group of dead) {
-      end.parts.groups.retire(group);
-      end.changed = true;
-      this.gainedBytes += group.end - OVERHEAD_BYTES;
-    }
+    for (const group of dead) this.retire(group);
     this.pace.wake();
     end.parts.map.mappedBlocks += liveness.mappedBlocks - frozen.mappedBlocks;
     this.last = liveness;
     this.counted = true;
     return dead.length;
+  }
+
+  /**
+   * Retires what the walk found to hold blocks of the disk alone, once all of them have left: without a
+   * snapshot, then or since, nothing else can come to need it.
+   */
+  private retireLeft(frozen: Frozen, { liveness }: Gathered, { left }: Relocation): void {
+    const { groups, heads } = this.parts.end.parts;
+    if (frozen.snapshots.length > 0 || heads.version !== frozen.headsVersion) return;
+    for (const [ordinal, slots] of left) {
+      const group = groups.find(ordinal);
+      if (group && slots * this.blockSlotBytes === liveness.live.get(ordinal)) this.retire(group);
+    }
+  }
+
+  private retire(group: Group): void {
+    const { end } = this.parts;
+    end.parts.groups.retire(group);
+    end.changed = true;
+    this.gainedBytes += group.end - OVERHEAD_BYTES;
   }
 
   /** What was moved by then is followed also when the collection is interrupted. */
@@ -325,6 +345,7 @@ export class Collector {
       const bytes = await relocation.step();
       moved += bytes;
       this.pace.noteMoved(bytes);
+      this.retireLeft(frozen, gathered, relocation);
       await this.parts.retention.settle();
       await this.pause(end.parts.context.clock.monotonic() - start);
     }

@@ -9,6 +9,8 @@ import type { BlockMap } from './block-map.js';
 
 export class Heads {
   private list: readonly Snapshot[];
+  /** Counts what was applied: nothing has come or gone while it stays. */
+  version = 0;
 
   constructor(
     private size: number,
@@ -36,6 +38,7 @@ export class Heads {
 
   /** `map` is the map of the disk itself. Applying the last entries once more changes nothing. */
   apply(entries: readonly StateEntry[], map: BlockMap): void {
+    this.version++;
     for (const entry of entries) {
       if (entry.kind === 'head') {
         this.size = entry.sizeBytes;

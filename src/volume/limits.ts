@@ -22,6 +22,9 @@ export const UNWRITTEN_LIMIT_BYTES: number = 16 * MIB;
 /** Log since the last root that makes a new one due: what recovery may have to read. */
 export const MAX_TAIL_BYTES: number = 256 * MIB;
 
+/** What the map nodes of a closed root may measure, of what was logged since the last one. */
+export const ROOT_SHARE: number = 1 / 64;
+
 /** Changed map nodes, of 4 KiB, that make a checkpoint due. */
 export const MAX_DIRTY_NODES = 8192;
 
@@ -95,7 +98,7 @@ export const COLLECT_INTERVAL_MS = 1000;
 export const COLLECT_TIME_SHARE = 0.5;
 
 /** What one round of a collection moves at most, of all that is alive: walks are cheap beside it. */
-export const ROUND_SHARE: number = 1 / 16;
+export const ROUND_SHARE: number = 1 / 8;
 export const MIN_ROUND_BYTES: number = 8 * MIB;
 
 /** Writers may go ahead of the collector by as much garbage again as is borne with, once in this time. */

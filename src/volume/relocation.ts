@@ -40,6 +40,8 @@ export class Relocation {
   readonly places: NewPlaces;
   /** Groups of which something cannot be read, and which so cannot be emptied. */
   readonly stuck: Set<number> = new Set<number>();
+  /** How many of the gathered slots the disk has left, by ordinal of their group. */
+  readonly left: Map<number, number> = new Map<number, number>();
   private readonly plain: Uint8Array;
   private readonly blockBytes: number;
   private readonly chunk: number;
@@ -131,6 +133,8 @@ export class Relocation {
       this.end.parts.map.move(blocks[i]!, old[i * 2]!, old[i * 2 + 1]!, ordinal, positions[i]!);
       this.places.ordinals[slot] = ordinal;
       this.places.positions[slot] = positions[i]!;
+      const from = old[i * 2]!;
+      this.left.set(from, (this.left.get(from) ?? 0) + 1);
     }
   }
 
