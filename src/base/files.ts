@@ -20,8 +20,11 @@ export interface OpenFile {
    * tells nothing, and leaves `into` undefined: `read` has the answer. Absent where nobody can know.
    */
   readNow?(into: Uint8Array, position: number): boolean;
-  /** Writes all of `bytes` at byte `position`, extending the file as needed. */
-  write(bytes: Uint8Array, position: number): Promise<void>;
+  /**
+   * Writes all of `bytes` at byte `position`, extending the file as needed. `bypass`: nobody will read
+   * them soon, so they need no place in the system's page cache.
+   */
+  write(bytes: Uint8Array, position: number, cache?: 'bypass'): Promise<void>;
   /** fdatasync: contents and size are durable when it returns. Never retried by a caller that saw it fail. */
   sync(): Promise<void>;
   /** Cuts or extends (with zeros) the file to `bytes`. */

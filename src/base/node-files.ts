@@ -1,7 +1,9 @@
 /** The real file system behind the Files interface: node:fs, with the system's errors translated. */
 import * as fs from 'node:fs';
 import { promisify } from 'node:util';
+import { settleAll } from './async.js';
 import { loadCachedRead } from './cached-read.js';
+import { DirectWriter, writeOnce } from './direct-write.js';
 import { errnoOf, fromSystem } from './errors.js';
 import type { Files, FileStat, OpenFile, OpenMode } from './files.js';
 
@@ -17,7 +19,7 @@ const MAX_REQUEST_BYTES = 1 << 30;
  * Writes up to this size are made at once: they go to the page cache in a few microseconds, while a
  * turn through the thread pool costs tens.
  */
-const MAX_DIRECT_WRITE_BYTES = 16 * 1024;
+const MAX_IMMEDIATE_BYTES = 16 * 1024;
 
 const fsync = promisify(fs.fsync);
 const fdatasync = promisify(fs.fdatasync);
@@ -28,10 +30,14 @@ const close = promisify(fs.close);
 const cachedRead = loadCachedRead();
 
 class NodeFile implements OpenFile {
+  private readonly direct: DirectWriter;
+
   constructor(
     readonly path: string,
     private readonly fd: number,
-  ) {}
+  ) {
+    this.direct = new DirectWriter(fd);
+  }
 
   async read(into: Uint8Array, position: number): Promise<number> {
     let done = 0;
@@ -50,14 +56,20 @@ class NodeFile implements OpenFile {
     return cachedRead !== null && cachedRead(this.fd, into, position);
   }
 
-  async write(bytes: Uint8Array, position: number): Promise<void> {
-    let done = bytes.length <= MAX_DIRECT_WRITE_BYTES ? this.writeNow(bytes, position) : 0;
+  async write(bytes: Uint8Array, position: number, cache?: 'bypass'): Promise<void> {
+    let done = 0;
+    if (bytes.length <= MAX_IMMEDIATE_BYTES) done = this.writeNow(bytes, position);
+    else if (cache === 'bypass') done = await this.writeDirect(bytes, position);
     while (done < bytes.length) {
       const want = Math.min(bytes.length - done, MAX_REQUEST_BYTES);
       done += await writeOnce(this.fd, bytes, done, want, position + done).catch(
         this.failed('write'),
       );
     }
+  }
+
+  private writeDirect(bytes: Uint8Array, position: number): Promise<number> {
+    return this.direct.write(bytes, position).catch(this.failed('write'));
   }
 
   private writeNow(bytes: Uint8Array, position: number): number {
@@ -81,7 +93,7 @@ class NodeFile implements OpenFile {
   }
 
   async close(): Promise<void> {
-    await close(this.fd).catch(this.failed('close'));
+    await settleAll([this.direct.close(), close(this.fd)]).catch(this.failed('close'));
   }
 
   private failed(action: string): (error: unknown) => never {
@@ -103,21 +115,6 @@ function readOnce(
     fs.read(fd, into, offset, length, position, (error, got) => {
       if (error) reject(error);
       else resolve(got);
-    });
-  });
-}
-
-function writeOnce(
-  fd: number,
-  bytes: Uint8Array,
-  offset: number,
-  length: number,
-  position: number,
-): Promise<number> {
-  return new Promise((resolve, reject) => {
-    fs.write(fd, bytes, offset, length, position, (error, put) => {
-      if (error) reject(error);
-      else resolve(put);
     });
   });
 }

@@ -259,7 +259,8 @@ export class GroupWriter {
     this.throwFailure();
     const members = [...this.unsynced].filter((member) => member < this.group.geometry.data);
     for (const member of members) this.unsynced.delete(member);
-    this.runsAhead = this.roundBytes <= SMALL_ROUND_BYTES;
+    // A round without data says nothing of how much is flushed at a time.
+    if (this.roundBytes > 0) this.runsAhead = this.roundBytes <= SMALL_ROUND_BYTES;
     this.roundBytes = 0;
     try {
       await settleAll(members.map((member) => this.files[member]!.sync()));
@@ -290,9 +291,12 @@ export class GroupWriter {
       const to = row.filled[member]!;
       if (from >= to) return [];
       row.written[member] = to;
-      if (member < this.group.geometry.data) this.roundBytes += to - from;
+      const isData = member < this.group.geometry.data;
+      if (isData) this.roundBytes += to - from;
       const bytes = row.codec.unit(member).subarray(from, to);
-      const written = file.write(bytes, row.row * unitBytes + from).then(
+      // Parity is read when something is lost, and not before.
+      const cache = isData ? undefined : 'bypass';
+      const written = file.write(bytes, row.row * unitBytes + from, cache).then(
         () => void this.unsynced.add(member),
         (error: unknown) => {
           // The same bytes can be written again once there is room: nothing is encrypted twice.

@@ -63,6 +63,22 @@ export const PLANTED_BUGS = [
     tests: CRASH,
   },
   {
+    name: 'a direct write that the system refused is taken for done',
+    file: 'src/base/direct-write.ts',
+    find: `      this.refused = true;
+      return 0;`,
+    put: `      this.refused = true;
+      return bytes.length;`,
+    tests: ['test/unit/base/direct-write.test.ts'],
+  },
+  {
+    name: 'files run ahead of the log after flushes that had nothing to do',
+    file: 'src/store/group-writer.ts',
+    find: 'if (this.roundBytes > 0) this.runsAhead',
+    put: 'this.runsAhead',
+    tests: ['test/unit/store/run-ahead.test.ts'],
+  },
+  {
     name: 'a new group is not made durable before it gets its name',
     file: 'src/store/birth.ts',
     find: 'await settleAll(files.map((file) => file.sync()));',

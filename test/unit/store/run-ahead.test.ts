@@ -1,10 +1,13 @@
 /** Files that run ahead of the log while it is flushed after little each time. */
 import * as fs from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
+import { makeGeometry } from '../../../src/base/geometry.js';
+import { SampleVolume } from '../repair/sample-volume.js';
 import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
 
 const BLOCK = 4 * KIB;
+const GEOMETRY = makeGeometry(4, 2, 16 * MIB, BLOCK);
 
 function fileSizes(folder: string): number[] {
   return fs
@@ -50,5 +53,27 @@ describe('the files of a group that is flushed after little each time', () => {
       await again.close();
     }
     fs.rmSync(`${folder}-crashed`, { recursive: true, force: true });
+  });
+});
+
+describe('the files of a group that is flushed after much each time', () => {
+  it('do not run ahead, even if some flushes find nothing to do', async () => {
+    const sample = new SampleVolume();
+    onTestFinished(() => {
+      sample.remove();
+    });
+    const writer = await sample.startGroup(GEOMETRY);
+    for (let round = 0; round < 4; round++) {
+      sample.writeBlocks(writer, 500);
+      writer.endCommit();
+      await writer.write();
+      await writer.sync();
+      await writer.sync();
+    }
+    const stored = sample.contents(writer.group).slice(0, GEOMETRY.data);
+    const bytes = stored.reduce((sum, file) => sum + file!.length, 0);
+    await writer.close();
+    // The first address of a group stands behind its header.
+    expect(bytes).toBe(writer.address);
   });
 });
