@@ -10,7 +10,9 @@
  *   volume id 16, group id 16, ordinal u32, place u8, data u8, parity u8, log2(unit) u8, chunk bytes u64
  *   seal id 16 (drawn when the group was created), session 16 (who writes it), created u64 (ms)
  *   predecessor: group id 16 (zeros: none), ordinal u32, cut u64 (address), chain hash 32
- *   first sequence u64, durable-up-to u64
+ *   first sequence u64, durable-up-to u64, survived u8
+ *
+ * A group that has survived collections is none of the log: it has no predecessor, and holds no commits.
  *
  * A header never changes, whoever seals the group, and nothing in it is drawn when it is written: a
  * rebuilt file has the same header.
@@ -53,7 +55,12 @@ export interface ChunkHeader {
   readonly firstSequence: number;
   /** The last commit known to be durable when the group was created. */
   readonly durableUpTo: number;
+  /** 0 for a group of the log; else how many collections its blocks have come through, or more. */
+  readonly survived: number;
 }
+
+/** As far as collections are counted. */
+export const MAX_SURVIVED = 2;
 
 export function encodeChunkHeader(header: ChunkHeader): Uint8Array {
   return new RecordWriter(HEADER_PLAIN_BYTES)
@@ -77,6 +84,7 @@ export function encodeChunkHeader(header: ChunkHeader): Uint8Array {
     .fixed(header.predecessor.chain, 32)
     .u64(header.firstSequence)
     .u64(header.durableUpTo)
+    .u8(header.survived)
     .padTo(HEADER_PLAIN_BYTES)
     .finish();
 }
@@ -107,11 +115,19 @@ export function decodeChunkHeader(plain: Uint8Array): ChunkHeader {
     },
     firstSequence: reader.u64(),
     durableUpTo: reader.u64(),
+    survived: readSurvived(reader),
   };
   reader.require(ordinal > 0, 'group ordinal 0');
   reader.require(place < memberCount(geometry), 'a place outside its group');
   reader.end();
   return header;
+}
+
+/** How many collections the blocks of a group have come through: u8. */
+export function readSurvived(reader: RecordReader): number {
+  const survived = reader.u8();
+  reader.require(survived <= MAX_SURVIVED, 'more collections than are counted');
+  return survived;
 }
 
 /** The address at which a log ends: where a commit does, at the boundary of a sector. */

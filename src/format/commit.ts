@@ -14,11 +14,15 @@
  *
  * The chain hash after a commit is SHA-256(predecessor's chain hash || header slot || body slot).
  *
- * An entry is 16 bytes: kind u8, level u8, count u48, number u64. A move is followed by `count` old
- * addresses of 8 bytes (ordinal u32, position u32). Of the kinds snapshot, drop and head the number is 0
- * and the count is that of the bytes that follow: a record, padded with zeros to a multiple of 8.
+ * An entry is 16 bytes: kind u8, level u8, count u48, number u64. Of the kinds snapshot, drop and head the
+ * number is 0 and the count is that of the bytes that follow: a record, padded with zeros to a multiple of 8.
+ *
+ * Of a move the number is the end of the group that the blocks have been moved to, behind their slots. It is
+ * followed by that group: id 16, ordinal u32, zero u32; and by `count` blocks: number u64, old ordinal
+ * u32, old position u32, new position u32, zero u32.
  */
 import { alignUp } from '../base/bytes.js';
+import { SECTOR_BYTES } from '../base/geometry.js';
 import { FormatError, magic, RecordReader, RecordWriter } from './codec.js';
 import {
   readPointer,
@@ -34,7 +38,7 @@ export const COMMIT_HEADER_PLAIN_BYTES = 112;
 const MAGIC = magic('CVCO');
 const VERSION = 1;
 const ENTRY_BYTES = 16;
-const OLD_ADDRESS_BYTES = 8;
+const MOVED_BLOCK_BYTES = 24;
 
 /** The body of a commit has at most this many bytes: it must fit the smallest stripe unit. */
 export const MAX_COMMIT_BODY_BYTES: number = 32 * 1024;
@@ -73,17 +77,19 @@ export type SlotEntry =
       readonly level: number;
       readonly number: number;
       readonly count: number;
-    }
-  /**
-   * Blocks moved by the collector: each counts only if the map still names its old address.
-   * `old` holds ordinal and position of each, in turn.
-   */
-  | {
-      readonly kind: 'move';
-      readonly number: number;
-      readonly count: number;
-      readonly old: Uint32Array;
     };
+
+/** Blocks that a collector has moved: each counts only if the map still names its old address. */
+export interface MoveEntry {
+  readonly kind: 'move';
+  /** Where they are now, durably; `end` is behind the last of them. */
+  readonly group: { readonly id: Uint8Array; readonly ordinal: number; readonly end: number };
+  /** In order; one that maps of several moments name in different places comes several times. */
+  readonly blocks: Float64Array;
+  /** Ordinal and position of each before, in turn. */
+  readonly old: Uint32Array;
+  readonly positions: Uint32Array;
+}
 
 /** `count` blocks from block `number` on read as zeros. */
 export interface HoleEntry {
@@ -101,7 +107,7 @@ export type StateEntry =
   /** From here on the disk has this size and this map: a rollback, or a change of size. */
   | ({ readonly kind: 'head' } & Head);
 
-export type CommitEntry = SlotEntry | HoleEntry | StateEntry;
+export type CommitEntry = SlotEntry | MoveEntry | HoleEntry | StateEntry;
 
 export interface Head {
   readonly sizeBytes: number;
@@ -160,19 +166,20 @@ export function decodeCommitHeader(plain: Uint8Array): CommitHeader {
 }
 
 export function isSlotEntry(entry: CommitEntry): entry is SlotEntry {
-  return entry.kind === 'write' || entry.kind === 'node' || entry.kind === 'move';
+  return entry.kind === 'write' || entry.kind === 'node';
 }
 
 export function encodeCommitBody(entries: readonly CommitEntry[]): Uint8Array {
   const writer = new RecordWriter(entries.length * ENTRY_BYTES);
   for (const entry of entries) {
-    if (isStateEntry(entry)) writeRecord(writer, KIND_CODES[entry.kind], encodeRecord(entry));
+    if (entry.kind === 'move') writeMove(writer, entry);
+    else if (isStateEntry(entry)) writeRecord(writer, KIND_CODES[entry.kind], encodeRecord(entry));
     else writeRange(writer, entry);
   }
   return writer.finish();
 }
 
-function isStateEntry(entry: CommitEntry): entry is StateEntry {
+export function isStateEntry(entry: CommitEntry): entry is StateEntry {
   return entry.kind === 'snapshot' || entry.kind === 'drop' || entry.kind === 'head';
 }
 
@@ -182,7 +189,18 @@ function writeRange(writer: RecordWriter, entry: SlotEntry | HoleEntry): void {
     .u8(entry.kind === 'node' ? entry.level : 0)
     .u48(entry.count)
     .u64(entry.number);
-  if (entry.kind === 'move') for (const word of entry.old) writer.u32(word);
+}
+
+function writeMove(writer: RecordWriter, { group, blocks, old, positions }: MoveEntry): void {
+  writer.u8(KIND_CODES.move).u8(0).u48(blocks.length).u64(group.end);
+  writer.fixed(group.id, 16).u32(group.ordinal).zeros(4);
+  for (const [i, block] of blocks.entries()) {
+    writer
+      .u64(block)
+      .u32(old[i * 2]!)
+      .u32(old[i * 2 + 1]!);
+    writer.u32(positions[i]!).zeros(4);
+  }
 }
 
 function writeRecord(writer: RecordWriter, code: number, record: Uint8Array): void {
@@ -235,10 +253,8 @@ function readEntry(reader: RecordReader): CommitEntry {
       return { kind: 'hole', number, count };
     case KIND_CODES.node:
       return { kind: 'node', level, number, count };
-    case KIND_CODES.move: {
-      reader.require(count * OLD_ADDRESS_BYTES <= reader.remaining, 'a count beyond its end');
-      return { kind: 'move', number, count, old: readWords(reader, count * 2) };
-    }
+    case KIND_CODES.move:
+      return readMove(reader, number, count);
     case KIND_CODES.snapshot:
     case KIND_CODES.drop:
     case KIND_CODES.head:
@@ -248,10 +264,24 @@ function readEntry(reader: RecordReader): CommitEntry {
   }
 }
 
-function readWords(reader: RecordReader, count: number): Uint32Array {
-  const words = new Uint32Array(count);
-  for (let i = 0; i < count; i++) words[i] = reader.u32();
-  return words;
+function readMove(reader: RecordReader, end: number, count: number): MoveEntry {
+  const id = reader.fixed(16);
+  const ordinal = reader.u32();
+  reader.zeros(4);
+  reader.require(end % SECTOR_BYTES === 0, 'an end in the middle of a sector');
+  reader.require(count * MOVED_BLOCK_BYTES <= reader.remaining, 'a count beyond its end');
+  const blocks = new Float64Array(count);
+  const old = new Uint32Array(count * 2);
+  const positions = new Uint32Array(count);
+  for (let i = 0; i < count; i++) {
+    blocks[i] = reader.u64();
+    reader.require(i === 0 || blocks[i]! >= blocks[i - 1]!, 'blocks that are not in order');
+    old[i * 2] = reader.u32();
+    old[i * 2 + 1] = reader.u32();
+    positions[i] = reader.u32();
+    reader.zeros(4);
+  }
+  return { kind: 'move', group: { id, ordinal, end }, blocks, old, positions };
 }
 
 function readRecord(outer: RecordReader, code: number, number: number, count: number): StateEntry {

@@ -12,7 +12,7 @@
  *
  * Outer: magic "CVRO", version, flags u16 (1: closed), volume id 16, session 16, generation u64,
  * data u8, parity u8, log2(unit) u8, chunk bytes u64, log2(block) u8, group count u32, then for each:
- *   ordinal u32, state u8 (1 sealed, 2 open, 3 cut), data u8, parity u8, log2(unit) u8, chunk bytes u64,
+ *   ordinal u32, state u8 (1 sealed, 2 open, 3 cut), survived u8, data u8, parity u8, log2(unit) u8, chunk bytes u64,
  *   group id 16, seal id 16, end u64 (address), manifest digest 32 (zeros: not known yet)
  *
  * Inner: magic "CVRI", version, flags u16 = 0, SHA-256 of the outer plaintext 32, volume name (text),
@@ -28,7 +28,7 @@
 import { createHash } from 'node:crypto';
 import { equalBytes } from '../base/bytes.js';
 import { GEOMETRY_LIMITS, isValidGeometry, type Geometry } from '../base/geometry.js';
-import { readEnd, readGeometry } from './chunk-header.js';
+import { readEnd, readGeometry, readSurvived } from './chunk-header.js';
 import { magic, NewerFormatError, RecordReader, RecordWriter } from './codec.js';
 import {
   MAX_NAME_BYTES,
@@ -47,7 +47,7 @@ const ENVELOPE_MAGIC = magic('CVRE');
 const OUTER_MAGIC = magic('CVRO');
 const INNER_MAGIC = magic('CVRI');
 const VERSION = 1;
-const GROUP_BYTES = 88;
+const GROUP_BYTES = 89;
 const LINEAGE_ENTRY_BYTES = 24;
 const REQUIRED_EXTENSION = 0x8000;
 
@@ -64,6 +64,8 @@ export interface RootGroup {
   readonly geometry: Geometry;
   readonly groupId: Uint8Array;
   readonly sealId: Uint8Array;
+  /** As in the group's headers. */
+  readonly survived: number;
   /** End of the data area; of an open group: as far as this root needs it. */
   readonly end: number;
   /** SHA-256 of the manifest; null while it is not known (the group that carries this root). */
@@ -160,7 +162,10 @@ export function encodeOuter(root: RootOuter): Uint8Array {
   writeGeometry(writer, root.geometry);
   writer.u8(Math.log2(root.blockBytes)).u32(root.groups.length);
   for (const group of root.groups) {
-    writer.u32(group.ordinal).u8(GROUP_STATES.indexOf(group.state) + 1);
+    writer
+      .u32(group.ordinal)
+      .u8(GROUP_STATES.indexOf(group.state) + 1)
+      .u8(group.survived);
     writeGeometry(writer, group.geometry);
     writer
       .fixed(group.groupId, 16)
@@ -195,6 +200,7 @@ export function decodeOuter(plain: Uint8Array): RootOuter {
 function readGroup(reader: RecordReader): RootGroup {
   const ordinal = reader.u32();
   const state = GROUP_STATES[reader.u8() - 1];
+  const survived = readSurvived(reader);
   const geometry = readGeometry(reader);
   const groupId = reader.fixed(16);
   const sealId = reader.fixed(16);
@@ -203,7 +209,17 @@ function readGroup(reader: RecordReader): RootGroup {
   reader.require(ordinal > 0 && state !== undefined && isValidGeometry(geometry), 'a bad group');
   reader.require(end <= geometry.data * geometry.chunkBytes, 'a group beyond its files');
   const manifestDigest = digest.some((byte) => byte !== 0) ? digest : null;
-  return { ordinal, state: state!, geometry, groupId, sealId, end, manifestDigest, liveBytes: 0 };
+  return {
+    ordinal,
+    state: state!,
+    survived,
+    geometry,
+    groupId,
+    sealId,
+    end,
+    manifestDigest,
+    liveBytes: 0,
+  };
 }
 
 export function encodeInner(

@@ -21,6 +21,8 @@ export interface BirthPlan {
   readonly predecessor: Predecessor;
   readonly firstSequence: number;
   readonly durableUpTo: number;
+  readonly survived: number;
+  readonly bornAfter?: number;
 }
 
 export async function createGroup(context: StoreContext, plan: BirthPlan): Promise<GroupWriter> {
@@ -29,6 +31,8 @@ export async function createGroup(context: StoreContext, plan: BirthPlan): Promi
     id: context.random.bytes(16),
     sealId: context.random.bytes(16),
     geometry: plan.geometry,
+    survived: plan.survived,
+    bornAfter: plan.bornAfter ?? 0,
     state: 'open',
     end: 0,
   });
@@ -84,6 +88,7 @@ function headerOf(
     predecessor: plan.predecessor,
     firstSequence: plan.firstSequence,
     durableUpTo: plan.durableUpTo,
+    survived: plan.survived,
   };
 }
 

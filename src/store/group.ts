@@ -33,6 +33,10 @@ export interface Group {
   readonly ordinal: number;
   readonly id: Uint8Array;
   readonly geometry: Geometry;
+  /** 0 for a group of the log; else how many collections its blocks have come through, or more. */
+  readonly survived: number;
+  /** The log's group when this one was made, if it is none of the log; 0 when that is not known. */
+  readonly bornAfter: number;
   readonly keys: GroupKeys;
   state: GroupState;
   sealId: Uint8Array;
@@ -50,8 +54,8 @@ export interface Group {
 
 export function makeGroup(
   context: StoreContext,
-  fields: Pick<Group, 'ordinal' | 'id' | 'geometry' | 'state' | 'sealId' | 'end'> &
-    Partial<Pick<Group, 'manifestDigest' | 'liveBytes'>>,
+  fields: Pick<Group, 'ordinal' | 'id' | 'geometry' | 'survived' | 'state' | 'sealId' | 'end'> &
+    Partial<Pick<Group, 'manifestDigest' | 'liveBytes' | 'bornAfter'>>,
 ): Group {
   const data = context.keys.data.group(fields.id);
   const outer = context.keys.maintenance.group(fields.id);
@@ -59,6 +63,7 @@ export function makeGroup(
   return {
     manifestDigest: null,
     liveBytes: 0,
+    bornAfter: 0,
     ...fields,
     keys: {
       slot: context.engine.slotKey(data.slot),
@@ -83,6 +88,7 @@ export function rootEntry(group: Group): RootGroup {
     geometry: group.geometry,
     groupId: group.id,
     sealId: group.sealId,
+    survived: group.survived,
     end: group.end,
     manifestDigest: group.manifestDigest,
     liveBytes: group.liveBytes,

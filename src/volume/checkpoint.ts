@@ -2,8 +2,8 @@
  * Checkpoints: changed map nodes go to the log, children before parents, and a root names the result.
  *
  * - `checkpoint` leaves the group open; its root needs the open files, and never leaves this machine.
- * - `closeGroup` makes a closed root, puts its replica at the end of the group, and seals the group;
- *   the root is published when the seal is complete.
+ * - `closeGroup` makes a closed root, puts its replica at the end of the group, and seals the group, after
+ *   those of what collections have moved; the root is published when the seal is complete.
  * - Where a closed root would cost much beside what was written since the last one, as in small groups
  *   that change the map all over, a full group is sealed without one: the log leads through it.
  *
@@ -13,14 +13,16 @@
 import { ChunkvolError, errorMessage } from '../base/errors.js';
 import type { LogPoint, Root, RootGroup } from '../format/root.js';
 import type { GroupWriter } from '../store/group-writer.js';
-import { groupLabel, rootEntry } from '../store/group.js';
-import { sealWriter, type SealPlan } from '../store/seal.js';
+import { rootEntry } from '../store/group.js';
+import type { SealPlan } from '../store/seal.js';
 import type { OpenFiles } from '../store/open-files.js';
 import { NODE_SLOT_BYTES, type CachedNode } from './block-map.js';
 import { MAX_DIRTY_NODES, MAX_NODES_PER_COMMIT, MAX_TAIL_BYTES, ROOT_SHARE } from './limits.js';
 import type { Pieces } from './log.js';
 import type { LogEnd } from './log-end.js';
 import type { RootParts } from './roots.js';
+import { sealOrCut } from './seal-group.js';
+import type { Survivors } from './survivors.js';
 
 /** What a checkpoint may need beside its nodes and its root: headers, bodies, padding. */
 const SLACK_BYTES = 64 * 1024;
@@ -44,6 +46,7 @@ export class Checkpointer {
   constructor(
     private readonly end: LogEnd,
     private readonly openFiles: OpenFiles,
+    private readonly survivors: Survivors,
   ) {}
 
   /** Whether commits of these pieces, changing so many leaves, leave room for the closing checkpoint. */
@@ -87,16 +90,12 @@ export class Checkpointer {
 
   /** A checkpoint without a seal. */
   async checkpoint(): Promise<void> {
-    const { roots, onNotice } = this.end.parts;
+    const { roots } = this.end.parts;
     // When a group had to be replaced the nodes are changed still, and the next checkpoint is due.
     if (!(await this.writeNodes())) return;
     const root = roots.make(this.rootParts(false, this.end.point));
-    try {
-      await roots.publish(root, roots.seal(root));
-      this.end.tailBytes = 0;
-    } catch (error) {
-      onNotice(`no new root could be written: ${errorMessage(error)}`);
-    }
+    const failure = await this.publish({ root, bytes: roots.seal(root) });
+    if (failure === null) this.end.tailBytes = 0;
   }
 
   /** Brings the whole map to the log, durable: its pointer names all of it then. */
@@ -126,6 +125,7 @@ export class Checkpointer {
    */
   async closeGroup(full: boolean): Promise<boolean> {
     await this.sealing;
+    await this.survivors.sealAll();
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
       const { replacements } = this.end;
       const nodes = this.end.parts.map.takeDirty();
@@ -146,6 +146,12 @@ export class Checkpointer {
       return closing.root.closed;
     }
     throw new ChunkvolError('io', `the disk failed ${MAX_ATTEMPTS} times while a root was made`);
+  }
+
+  /** Waits for what is under way; nothing may be written after. */
+  async stop(): Promise<void> {
+    await this.sealing;
+    await this.survivors.close();
   }
 
   /** Waits for the seal under way; throws when it, or the one before, failed and no other came since. */
@@ -229,25 +235,31 @@ export class Checkpointer {
   }
 
   private async seal(writer: GroupWriter, plan: SealPlan, closing: Closing | null): Promise<void> {
-    const { context, roots, cutGroups, onNotice } = this.end.parts;
-    const { group } = writer;
-    const before = [...group.paths];
+    const { ordinal } = writer.group;
     this.sealFailure = null;
+    let failure = await sealOrCut(
+      this.end.parts,
+      this.openFiles,
+      writer,
+      plan,
+      cutPoint(plan, ordinal),
+    );
+    if (closing && failure === null) failure = await this.publish(closing);
+    if (failure === null) return;
+    this.sealFailure = failure;
+    this.end.changed = true;
+  }
+
+  /** Returns null, or why it could not be done. */
+  private async publish({ root, bytes }: Pick<Closing, 'root' | 'bytes'>): Promise<unknown> {
+    const { roots, onNotice } = this.end.parts;
     try {
-      await sealWriter(context, writer, plan);
-      if (closing) await roots.publish(closing.root, closing.bytes);
+      await roots.publish(root, bytes);
+      return null;
     } catch (error) {
-      this.sealFailure = error;
-      this.end.changed = true;
-      if (group.state === 'open') {
-        group.state = 'cut';
-        group.end = plan.end;
-        cutGroups.add(group, cutPoint(plan, group.ordinal));
-        await writer.close();
-      }
-      onNotice(`${groupLabel(group)} could not be sealed: ${errorMessage(error)}`);
+      onNotice(`no new root could be written: ${errorMessage(error)}`);
+      return error;
     }
-    for (const path of before) this.openFiles.forget(path);
   }
 
   /** A closed root takes the group that carries it as sealed already. */

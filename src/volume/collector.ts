@@ -46,10 +46,14 @@ import type { Deleted, Retention } from './retention.js';
 import { MapRewriter } from './rewrite.js';
 import type { SnapshotDevices } from './snapshot-devices.js';
 import type { Snapshots } from './snapshots.js';
+import type { Survivors } from './survivors.js';
 import type { WritePath } from './write-path.js';
 
 /** Closed roots that a collection by hand makes, for older ones to be given up. */
 const ROOTS_BY_HAND = 2;
+
+/** Rounds of a collection in the background; then it is looked what they have gained. */
+const MAX_ROUNDS = 8;
 
 /** Doublings of the time between collections in the background that gain nothing. */
 const MAX_FRUITLESS = 6;
@@ -77,6 +81,7 @@ export interface CollectOptions {
 
 export interface CollectorParts {
   readonly end: LogEnd;
+  readonly survivors: Survivors;
   readonly checkpointer: Checkpointer;
   readonly writePath: WritePath;
   readonly slots: SlotReader;
@@ -314,9 +319,8 @@ export class Collector {
    * Retires what the walk found to hold blocks of the disk alone, once all of them have left: without a
    * snapshot, then or since, nothing else can come to need it.
    */
-  private retireLeft(frozen: Frozen, { liveness }: Gathered, { left }: Relocation): void {
-    const { groups, heads } = this.parts.end.parts;
-    if (frozen.snapshots.length > 0 || heads.version !== frozen.headsVersion) return;
+  private retireLeft({ liveness }: Gathered, { left }: Relocation): void {
+    const { groups } = this.parts.end.parts;
     for (const [ordinal, slots] of left) {
       const group = groups.find(ordinal);
       if (group && slots * this.blockSlotBytes === liveness.live.get(ordinal)) this.retire(group);
@@ -337,15 +341,16 @@ export class Collector {
     gathered: Gathered,
     signal: AbortSignal,
   ): Promise<number> {
-    const { end, checkpointer, writePath, slots } = this.parts;
-    const relocation = new Relocation(end, checkpointer, writePath, slots, gathered.slots);
+    const { end } = this.parts;
+    const aloneAt = frozen.snapshots.length === 0 ? frozen.headsVersion : null;
+    const relocation = new Relocation(this.parts, gathered.slots, aloneAt);
     let moved = 0;
     while (!relocation.isDone && !signal.aborted) {
       const start = end.parts.context.clock.monotonic();
       const bytes = await relocation.step();
       moved += bytes;
       this.pace.noteMoved(bytes);
-      this.retireLeft(frozen, gathered, relocation);
+      if (relocation.isAlone) this.retireLeft(gathered, relocation);
       await this.parts.retention.settle();
       await this.pause(end.parts.context.clock.monotonic() - start);
     }
@@ -393,12 +398,17 @@ export class Collector {
     });
   }
 
-  /** None where waiting gains nothing, because collections have gained nothing. */
+  /**
+   * None where waiting gains nothing, because collections have gained nothing. What is staged will leave as
+   * much dead where it overwrites, which it most likely does where much is dead already.
+   */
   private excess(): Excess {
     const garbage = this.garbage();
     const allowed = allowedBytes(garbage, this.groupBytes, 'background');
+    const isDue = excessBytes(garbage, this.groupBytes, 'background') > 0;
+    const coming = isDue ? this.parts.end.parts.staging.stagedBytes : 0;
     const hopeless = this.fruitless > 0 || this.stopping.signal.aborted;
-    const bytes = hopeless ? 0 : garbage.garbageBytes - allowed;
+    const bytes = hopeless ? 0 : garbage.garbageBytes + coming - allowed * 0.9;
     return { bytes, burstBytes: allowed };
   }
 
@@ -455,13 +465,14 @@ export class Collector {
 
   private async collectInBackground(): Promise<void> {
     const { signal } = this.stopping;
-    // What this collection writes itself is for the next one: so it comes to an end.
-    const newest = this.parts.end.durable.ordinal;
     const before = this.garbage().garbageBytes;
     let rounds = 0;
     this.running = true;
     this.gainedBytes = 0;
-    while (!signal.aborted && this.waitingByHand === 0 && this.isDue(newest)) {
+    while (!signal.aborted && this.waitingByHand === 0 && rounds < MAX_ROUNDS) {
+      // What was written a moment ago may be what is dead first.
+      const newest = this.parts.end.durable.ordinal;
+      if (!this.isDue(newest)) break;
       rounds++;
       if ((await this.round('background', newest, signal)) === null) break;
     }

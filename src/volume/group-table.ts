@@ -70,7 +70,13 @@ function inOrder(groups: ReadonlyMap<number, Group>): Group[] {
 
 /** Keeps the groups' live bytes up to date with what the disk's own map refers to. */
 export function liveAccount(groups: GroupTable, heads: Heads): Account {
+  const mayBeHeld = (ordinal: number, position: number): boolean => {
+    const group = groups.find(ordinal);
+    // The log was there already when the group was made that it stands in.
+    if (group && group.survived > 0) return heads.mayHold(group.bornAfter, 0);
+    return heads.mayHold(ordinal, position);
+  };
   return (ordinal, position, bytes) => {
-    if (bytes > 0 || !heads.mayHold(ordinal, position)) groups.account(ordinal, bytes);
+    if (bytes > 0 || !mayBeHeld(ordinal, position)) groups.account(ordinal, bytes);
   };
 }

@@ -7,13 +7,13 @@
  *   entries that change the disk as a whole, which name only maps that are durable already.
  * - After a failed write or fdatasync nothing is tried again on that group. It is cut at the last
  *   durable commit, and all that is retained is encrypted anew into a new group that continues there.
- * - Blocks that a collector moves are not retained: a move takes effect when it is durable, and until
- *   then the block is where it was.
+ * - Blocks that a collector moves are not retained: they stand durably in groups beside the log
+ *   (survivors.ts) before the log says so, and are where they were until that is durable too.
  */
 import { ChunkvolError, errorMessage, isChunkvolError } from '../base/errors.js';
 import type { StateEntry } from '../format/commit.js';
 import type { LogPoint } from '../format/root.js';
-import { createGroup, disposeGroup } from '../store/birth.js';
+import { createGroup, disposeGroup, type BirthPlan } from '../store/birth.js';
 import type { StoreContext } from '../store/context.js';
 import type { GroupWriter } from '../store/group-writer.js';
 import { groupLabel } from '../store/group.js';
@@ -111,23 +111,21 @@ export class LogEnd {
   /** The open group; a new one is created when there is none. Everything before must be durable. */
   async writerOrNew(): Promise<GroupWriter> {
     if (this.open) return this.open;
-    const { context, groups, roots, log } = this.parts;
+    const { groups, log } = this.parts;
     const { sequence, chain, address, ordinal } = this.durablePoint;
     const groupId = groups.find(ordinal)?.id ?? new Uint8Array(16);
-    this.open = await this.withReserve(() =>
-      createGroup(context, {
-        ordinal: this.ordinal++,
-        geometry: roots.facts.geometry,
-        session: roots.session,
-        predecessor: { groupId, ordinal, cut: address, chain },
-        firstSequence: sequence,
-        durableUpTo: sequence - 1,
-      }),
-    );
+    const predecessor = { groupId, ordinal, cut: address, chain };
+    this.open = await this.createGroup({ predecessor, firstSequence: sequence, survived: 0 });
     this.firstSequence = sequence;
-    groups.add(this.open.group);
     log.enter(this.open.group.ordinal);
     return this.open;
+  }
+
+  /** A group beside the log, for blocks that have come through so many collections. */
+  createSurvivors(survived: number): Promise<GroupWriter> {
+    const nothing = { groupId: new Uint8Array(16), ordinal: 0, cut: 0, chain: new Uint8Array(32) };
+    const bornAfter = this.point.ordinal;
+    return this.createGroup({ predecessor: nothing, firstSequence: 0, survived, bornAfter });
   }
 
   /** Hands the open group over to be sealed; the next commit starts a new one. */
@@ -194,11 +192,23 @@ export class LogEnd {
     this.open = null;
   }
 
+  private async createGroup(
+    plan: Pick<BirthPlan, 'predecessor' | 'firstSequence' | 'survived' | 'bornAfter'>,
+  ): Promise<GroupWriter> {
+    const { context, roots, groups } = this.parts;
+    const { geometry } = roots.facts;
+    const durableUpTo = this.durablePoint.sequence - 1;
+    const common = { ordinal: this.ordinal++, geometry, session: roots.session, durableUpTo };
+    const writer = await this.withReserve(() => createGroup(context, { ...plan, ...common }));
+    groups.add(writer.group);
+    return writer;
+  }
+
   /** Batches point the map to their slots; what changes the disk as a whole stays in effect as it is. */
   private layOut(writer: GroupWriter, work: Committed['work']): void {
     const before = writer.address;
     if (isBatch(work)) this.applyBatch(writer, work);
-    else this.parts.log.appendState(writer, work);
+    else this.parts.log.appendRecords(writer, work);
     this.noteLogged(writer.address - before);
   }
 
@@ -235,7 +245,7 @@ export class LogEnd {
   }
 
   /** Gives the reserve of disk space up, once, when the work finds the disk full. */
-  private async withReserve<T>(work: () => Promise<T>): Promise<T> {
+  async withReserve<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {

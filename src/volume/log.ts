@@ -4,7 +4,8 @@
  * Laying out is synchronous: header, body, slots and padding are encrypted into the group's row buffers
  * in one go, so that no two commits ever interleave. Bringing them to the disk is the group writer's.
  *
- * Each commit has a salt of its own for all its nonces, from 32 bytes that the kernel gave for it.
+ * Each commit has a salt of its own for all its nonces, from 32 bytes that the kernel gave for it; so has
+ * each lot of blocks that is placed in a group beside the log.
  */
 import { ChunkvolError } from '../base/errors.js';
 import { SALT_BYTES, SLOT_OVERHEAD_BYTES, type SlotBatch, type SlotKey } from '../crypto/engine.js';
@@ -16,6 +17,7 @@ import {
   ROOT_PIECE_BYTES,
   SLOT_KIND,
   type CommitEntry,
+  type MoveEntry,
   type StateEntry,
 } from '../format/commit.js';
 import { encodeMapNode, NODE_BYTES } from '../format/map-node.js';
@@ -29,16 +31,6 @@ export const COMMIT_HEADER_BYTES: number = COMMIT_HEADER_PLAIN_BYTES + SLOT_OVER
 
 /** Sizes of the pieces of a commit, in order: what GroupWriter.endAfter takes. */
 export type Pieces = { readonly bytes: number; readonly count: number }[];
-
-/** Blocks on their way from one place in the log to another, in ascending order of their numbers. */
-export interface Moves {
-  readonly blocks: Float64Array;
-  /** Ordinal and position of each, in turn. */
-  readonly old: Uint32Array;
-  /** Where the plaintext of each stands in `plain`, in blocks. */
-  readonly slots: Uint32Array;
-  readonly plain: Uint8Array;
-}
 
 /** The most slots that stand in one stripe unit, and so in one call of the engine. */
 const MAX_RUN = 1024;
@@ -121,26 +113,27 @@ export class Log {
     return positions;
   }
 
-  statePieces(entries: readonly StateEntry[]): Pieces {
+  recordPieces(entries: readonly (StateEntry | MoveEntry)[]): Pieces {
     return pieces(encodeCommitBody(entries).length, 0, 0, 0);
   }
 
-  /** Lays out what changes the disk as a whole; the maps that it names must be durable. */
-  appendState(writer: GroupWriter, entries: readonly StateEntry[]): void {
+  /**
+   * Lays out what has no slots of its own: what changes the disk as a whole, and moves. The maps and the
+   * slots that it names must be durable.
+   */
+  appendRecords(writer: GroupWriter, entries: readonly (StateEntry | MoveEntry)[]): void {
     this.begin(writer, entries, 0, 0);
     this.finish(writer);
   }
 
-  movePieces(moves: Moves): Pieces {
-    const bodyBytes = encodeCommitBody(moveEntries(moves)).length;
-    return pieces(bodyBytes, moves.blocks.length, this.blockBytes, 0);
-  }
-
-  /** Lays moved blocks out; returns the new position of each. */
-  appendMoves(writer: GroupWriter, moves: Moves): Uint32Array {
-    const salt = this.begin(writer, moveEntries(moves), moves.blocks.length, 0);
-    const positions = this.appendBlocks(writer, moves, moves.plain, salt);
-    this.finish(writer);
+  /** Lays blocks out in a group that is none of the log; returns the position of each. */
+  placeBlocks(
+    writer: GroupWriter,
+    blocks: Pick<Batch, 'blocks' | 'slots'>,
+    plain: Uint8Array,
+  ): Uint32Array {
+    const positions = this.appendBlocks(writer, blocks, plain, this.drawSalt());
+    writer.endCommit();
     return positions;
   }
 
@@ -206,7 +199,7 @@ export class Log {
     slotCount: number,
     rootBytes: number,
   ): Uint8Array {
-    const salt = sha256(this.context.random.bytes(32)).slice(0, SALT_BYTES);
+    const salt = this.drawSalt();
     const body = encodeCommitBody(entries);
     const { sequence, chain, durableUpTo } = this.end;
     const header = encodeCommitHeader({
@@ -230,6 +223,10 @@ export class Log {
       chain: sha256(chain, sealedHeader, sealedBody),
     };
     return salt;
+  }
+
+  private drawSalt(): Uint8Array {
+    return sha256(this.context.random.bytes(32)).slice(0, SALT_BYTES);
   }
 
   private finish(writer: GroupWriter): void {
@@ -283,16 +280,6 @@ function batchEntries(batch: Batch): CommitEntry[] {
     count: end - start,
   }));
   forEachRun(batch.blocks, (number, count) => entries.push({ kind: 'write', number, count }));
-  return entries;
-}
-
-function moveEntries({ blocks, old }: Moves): CommitEntry[] {
-  const entries: CommitEntry[] = [];
-  let at = 0;
-  forEachRun(blocks, (number, count) => {
-    entries.push({ kind: 'move', number, count, old: old.subarray(at * 2, (at + count) * 2) });
-    at += count;
-  });
   return entries;
 }
 

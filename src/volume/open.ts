@@ -36,6 +36,7 @@ import { SnapshotDevices } from './snapshot-devices.js';
 import { Snapshots } from './snapshots.js';
 import { Space } from './space.js';
 import { Staging } from './staging.js';
+import { Survivors } from './survivors.js';
 import { Volume, type VolumeParts } from './volume.js';
 import { WritePath } from './write-path.js';
 
@@ -174,11 +175,12 @@ function assemble(
     { context, staging, map, heads, groups, log, roots, space, cutGroups, counters, onNotice },
     recovered.nextOrdinal,
   );
-  const checkpointer = new Checkpointer(end, slots.openFiles);
+  const survivors = new Survivors(end, slots.openFiles);
+  const checkpointer = new Checkpointer(end, slots.openFiles, survivors);
   for (const { group, point } of recovered.cut) cutGroups.add(group, point);
   if (!readOnly) cutGroups.sealInBackground();
   const writePath = new WritePath(end, checkpointer);
-  const upper = assembleUpper(context, slots, end, checkpointer, writePath, onNotice);
+  const upper = assembleUpper(context, slots, end, survivors, checkpointer, writePath, onNotice);
   if (!readOnly) {
     writePath.throttle = (bytes) => upper.collector.admit(bytes);
     upper.collector.start();
@@ -191,6 +193,7 @@ function assembleUpper(
   context: StoreContext,
   slots: SlotReader,
   end: LogEnd,
+  survivors: Survivors,
   checkpointer: Checkpointer,
   writePath: WritePath,
   onNotice: (line: string) => void,
@@ -204,6 +207,7 @@ function assembleUpper(
   const retention = new Retention(context, groups, roots, slots.openFiles, epochs, onNotice);
   const collector = new Collector({
     end,
+    survivors,
     checkpointer,
     writePath,
     slots,

@@ -11,7 +11,7 @@ import type { Clock } from '../base/clock.js';
 import { BURST_REFILL_MS, PACE_CHECK_BYTES } from './limits.js';
 
 /** Bytes that may be written for each that is moved. */
-const WRITTEN_PER_MOVED = 0.4;
+const WRITTEN_PER_MOVED = 0.36;
 
 /** A writer waits no longer than this at a time: a collector may have to walk first. */
 const MAX_WAIT_MS = 250;

@@ -16,7 +16,7 @@ import { equalBytes, toHex } from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
 import { memberBytes } from '../erasure/stripe.js';
 import { sha256, type LogPoint, type Root, type RootGroup } from '../format/root.js';
-import { isSlotEntry, type SlotEntry } from '../format/commit.js';
+import { isSlotEntry, type MoveEntry, type SlotEntry } from '../format/commit.js';
 import { readCatalog, type Catalog, type FoundGroup } from '../store/catalog.js';
 import { chunkFolder, rootFolder, type StoreContext } from '../store/context.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
@@ -269,6 +269,7 @@ class RollForward {
       const next = await this.enter(successor);
       if (!next) break;
     }
+    this.cutSurvivors();
     this.noteUnreached();
     this.checkDurable();
     this.checkHeaders();
@@ -284,6 +285,7 @@ class RollForward {
     while (open || this.point.address < limit) {
       const commit = await this.reader.read(group, this.point);
       if (!commit || (!open && commit.end.address > limit)) break;
+      if (!(await this.findMoved(commit))) break;
       await this.apply(group, commit);
     }
     this.ends.set(group.ordinal, this.point);
@@ -296,12 +298,21 @@ class RollForward {
     group.end = this.point.address;
   }
 
+  /** Groups beside the log end where it says: what it does not tell of does not count. */
+  private cutSurvivors(): void {
+    for (const group of this.groups.all()) {
+      if (group.survived > 0 && group.state === 'open') group.state = 'cut';
+    }
+  }
+
   private async apply(group: Group, commit: ReadCommit): Promise<void> {
     let slot = 0;
     for (const entry of commit.entries) {
       if (isSlotEntry(entry)) {
         await this.applySlots(group, entry, commit.positions.subarray(slot, slot + entry.count));
         slot += entry.count;
+      } else if (entry.kind === 'move') {
+        await this.applyMove(entry);
       } else if (entry.kind === 'hole') {
         const range = { start: entry.number, end: entry.number + entry.count };
         await this.map.prepare(new Float64Array(0), [range]);
@@ -319,15 +330,63 @@ class RollForward {
     if (entry.kind === 'node') return;
     const blocks = Float64Array.from({ length: entry.count }, (_, i) => entry.number + i);
     await this.map.prepare(blocks, []);
-    for (let i = 0; i < entry.count; i++) {
-      const position = positions[i]!;
-      if (entry.kind === 'write') {
-        this.map.set(blocks[i]!, group.ordinal, position);
-      } else {
-        const { old } = entry;
-        this.map.move(blocks[i]!, old[i * 2]!, old[i * 2 + 1]!, group.ordinal, position);
-      }
+    for (let i = 0; i < entry.count; i++) this.map.set(blocks[i]!, group.ordinal, positions[i]!);
+  }
+
+  private async applyMove({
+    group: { ordinal, end },
+    blocks,
+    old,
+    positions,
+  }: MoveEntry): Promise<void> {
+    const group = this.groups.get(ordinal);
+    if (group.state !== 'sealed') group.end = Math.max(group.end, end);
+    await this.map.prepare(blocks, []);
+    for (let i = 0; i < blocks.length; i++) {
+      this.map.move(blocks[i]!, old[i * 2]!, old[i * 2 + 1]!, ordinal, positions[i]!);
     }
+  }
+
+  /** Whether all groups are there to which a commit says that blocks have moved; they are known then. */
+  private async findMoved({ entries }: ReadCommit): Promise<boolean> {
+    for (const entry of entries) {
+      if (entry.kind !== 'move') continue;
+      const group = this.survivors(entry.group);
+      if (group && (await this.reaches(group, entry.group.end))) {
+        this.groups.add(group);
+        continue;
+      }
+      const message = `${groupLabel(entry.group)} misses blocks that were moved to it`;
+      if (!mayMiss(this.options)) throw flushedDataMissing(message);
+      this.options.onNotice(message);
+      return false;
+    }
+    return true;
+  }
+
+  /** The group beside the log that a move names, as it is in the folder. */
+  private survivors({ id, ordinal }: MoveEntry['group']): Group | null {
+    const known = this.groups.find(ordinal);
+    if (known) return equalBytes(known.id, id) ? known : null;
+    const found = this.catalog.groups.get(toHex(id));
+    const isThere = found?.files.some(({ stage }) => stage !== 'new') === true;
+    if (!isThere || found?.header.ordinal !== ordinal || found.header.survived === 0) return null;
+    return found.manifest ? sealedGroup(this.context, found) : openGroup(this.context, found);
+  }
+
+  /** Whether files are as long as a group that ends there, or further on, must have them. */
+  private async reaches(group: Group, end: number): Promise<boolean> {
+    const stats = await Promise.all(group.paths.map((path) => this.context.files.stat(path)));
+    const { geometry } = group;
+    if (group.state === 'sealed') {
+      const healthy = stats.filter(
+        (each, place) => each && plausibleSize(group, place, each.bytes),
+      );
+      return group.end >= end && healthy.length >= geometry.data;
+    }
+    return stats
+      .slice(0, geometry.data)
+      .every((each, place) => (each?.bytes ?? 0) >= memberBytes(geometry, end, place));
   }
 
   /**
@@ -338,6 +397,7 @@ class RollForward {
     const id = group?.id ?? new Uint8Array(16);
     const candidates = [...this.catalog.groups.values()].filter(
       ({ header, files }) =>
+        header.survived === 0 &&
         equalBytes(header.predecessor.groupId, id) &&
         header.predecessor.cut >= (group ? this.startOf(group) : 0) &&
         !this.groups.find(header.ordinal) &&
@@ -384,7 +444,8 @@ class RollForward {
   private noteSuperseded({ header: { ordinal, session, predecessor } }: FoundGroup): void {
     for (const other of this.catalog.groups.values()) {
       const { header } = other;
-      const isEarlier = header.ordinal < ordinal && equalBytes(header.session, session);
+      const isOfLog = header.survived === 0 && equalBytes(header.session, session);
+      const isEarlier = isOfLog && header.ordinal < ordinal;
       const samePlace = equalBytes(header.predecessor.groupId, predecessor.groupId);
       if (isEarlier && samePlace && !other.manifest) this.superseded.add(other);
     }
@@ -532,6 +593,7 @@ function sealedGroup(context: StoreContext, found: FoundGroup): Group {
     ordinal: manifest.ordinal,
     id: manifest.groupId,
     geometry: manifest.geometry,
+    survived: found.header.survived,
     state: 'sealed',
     sealId: manifest.sealId,
     end: manifest.end,
@@ -557,6 +619,7 @@ function openGroup(context: StoreContext, found: FoundGroup): Group {
     ordinal: header.ordinal,
     id: header.groupId,
     geometry: header.geometry,
+    survived: header.survived,
     state: 'open',
     sealId: header.sealId,
     end: 0,

@@ -1,5 +1,5 @@
 /**
- * Moves what a collection has gathered to the end of the log, and lets the maps follow.
+ * Moves what a collection has gathered to groups of survivors, and lets the maps follow.
  *
  * - A move takes effect when it is durable, and only for blocks that stand where they stood: what was
  *   overwritten meanwhile stays as it is. Until then the old slots are good, and nothing is lost when
@@ -11,14 +11,14 @@
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { isChunkvolError } from '../base/errors.js';
 import { piecesInUnit } from '../erasure/stripe.js';
-import { SLOT_KIND } from '../format/commit.js';
+import { SLOT_KIND, type MoveEntry } from '../format/commit.js';
 import { NODE_FANOUT } from '../format/map-node.js';
 import type { SlotReader, SlotRun } from '../store/slot-reader.js';
 import type { Checkpointer } from './checkpoint.js';
 import type { GatheredSlots, NodePlace } from './gather.js';
 import { MAX_MOVED_BYTES, MAX_MOVED_SLOTS } from './limits.js';
-import type { Moves } from './log.js';
 import type { LogEnd } from './log-end.js';
+import { Survivors, type Moves } from './survivors.js';
 import type { WritePath } from './write-path.js';
 
 /** Share of a group that one commit of moves may take. */
@@ -36,6 +36,15 @@ export interface NewPlaces {
   readonly positions: Uint32Array;
 }
 
+export interface RelocationParts {
+  readonly end: LogEnd;
+  readonly survivors: Survivors;
+  readonly checkpointer: Checkpointer;
+  readonly writePath: WritePath;
+  /** Of the blocks. */
+  readonly slots: SlotReader;
+}
+
 export class Relocation {
   readonly places: NewPlaces;
   /** Groups of which something cannot be read, and which so cannot be emptied. */
@@ -48,13 +57,12 @@ export class Relocation {
   private next = 0;
 
   constructor(
-    private readonly end: LogEnd,
-    private readonly checkpointer: Checkpointer,
-    private readonly writePath: WritePath,
-    private readonly reader: SlotReader,
+    private readonly parts: RelocationParts,
     private readonly slots: GatheredSlots,
+    /** Slots are the disk's alone while this is the version of its heads; null where snapshots are. */
+    private readonly aloneAt: number | null,
   ) {
-    const { blockBytes, geometry } = end.parts.roots.facts;
+    const { blockBytes, geometry } = parts.end.parts.roots.facts;
     const share = (geometry.data * geometry.chunkBytes) / GROUP_SHARE;
     const bytes = Math.min(MAX_MOVED_BYTES, share);
     this.blockBytes = blockBytes;
@@ -73,80 +81,127 @@ export class Relocation {
   /** Moves the next chunk. Returns the bytes that were moved. */
   async step(): Promise<number> {
     const first = this.next;
-    const count = Math.min(this.chunk, this.slots.count - first);
-    const read = await this.readChunk(first, count);
+    const survived = this.survivedOf(first);
+    const count = this.chunkFrom(first, survived);
     this.next += count;
+    const present = await this.present(first, count);
+    const read = await this.readAll(present, first);
     if (read.length === 0) return 0;
-    const order = read.sort((a, b) => this.slots.blocks[a]! - this.slots.blocks[b]!);
+    const order = Uint32Array.from(read).sort(
+      (a, b) => this.slots.blocks[a]! - this.slots.blocks[b]!,
+    );
+    const { blocks, ordinals, positions } = this.slots;
     const moves: Moves = {
-      blocks: Float64Array.from(order, (i) => this.slots.blocks[i]!),
-      old: Uint32Array.from(
-        order.flatMap((i) => [this.slots.ordinals[i]!, this.slots.positions[i]!]),
-      ),
-      slots: Uint32Array.from(order, (i) => i - first),
+      blocks: Float64Array.from(order, (i) => blocks[i]!),
+      old: Uint32Array.from({ length: order.length * 2 }, (_, at) => {
+        return (at % 2 === 0 ? ordinals : positions)[order[at >> 1]!]!;
+      }),
+      slots: order.map((i) => i - first),
       plain: this.plain,
     };
-    // Paged in before the lock is taken, as far as they stay.
-    for (const block of moves.blocks) await this.end.parts.map.leaf(block);
-    await this.writePath.exclusively(() => this.commit(moves, order));
+    await this.parts.writePath.exclusively(() => this.commit(moves, order, survived));
     return read.length * this.blockBytes;
+  }
+
+  /** Whether nothing but the disk's own map names what was gathered. */
+  get isAlone(): boolean {
+    return this.aloneAt === this.parts.end.parts.heads.version;
+  }
+
+  private survivedOf(slot: number): number {
+    const { groups } = this.parts.end.parts;
+    return Survivors.next(groups.get(this.slots.ordinals[slot]!).survived);
+  }
+
+  /** How many slots from `first` on are moved at once: they go to groups of one kind. */
+  private chunkFrom(first: number, survived: number): number {
+    const most = Math.min(this.chunk, this.slots.count - first);
+    const { ordinals } = this.slots;
+    let count = 1;
+    while (count < most) {
+      const isSame = ordinals[first + count] === ordinals[first + count - 1];
+      if (!isSame && this.survivedOf(first + count) !== survived) break;
+      count++;
+    }
+    return count;
+  }
+
+  /** Of `count` slots from `first` on those that are needed still; the others were overwritten. */
+  private async present(first: number, count: number): Promise<number[]> {
+    const { map } = this.parts.end.parts;
+    const { blocks, ordinals, positions } = this.slots;
+    const present: number[] = [];
+    for (let slot = first; slot < first + count; slot++) {
+      const leaf = await map.leaf(blocks[slot]!);
+      const entry = leaf && map.peek(blocks[slot]!);
+      const isThere = entry?.ordinal === ordinals[slot] && entry?.position === positions[slot];
+      if (isThere || !this.isAlone) present.push(slot);
+      else this.noteLeft(ordinals[slot]!);
+    }
+    return present;
+  }
+
+  private noteLeft(ordinal: number): void {
+    this.left.set(ordinal, (this.left.get(ordinal) ?? 0) + 1);
   }
 
   /** Marks nodes of the disk's map, so that a checkpoint moves them. */
   async touch(nodes: readonly NodePlace[]): Promise<void> {
     for (let at = 0; at < nodes.length; at += NODES_AT_A_TIME) {
-      await this.writePath.exclusively(async () => {
+      await this.parts.writePath.exclusively(async () => {
         for (const { level, index, ordinal, position } of nodes.slice(at, at + NODES_AT_A_TIME)) {
-          await this.end.parts.map.touch(level, index, ordinal, position);
+          await this.parts.end.parts.map.touch(level, index, ordinal, position);
         }
-        await this.checkpointer.whenDue();
+        await this.parts.checkpointer.whenDue();
       });
     }
   }
 
-  private async commit(moves: Moves, order: readonly number[]): Promise<void> {
-    const { log, map } = this.end.parts;
+  private async commit(moves: Moves, order: Uint32Array, survived: number): Promise<void> {
+    const { end, survivors, checkpointer } = this.parts;
+    const { log, map } = end.parts;
+    const entries = await survivors.place(moves, survived);
     const leaves = new Set(Array.from(moves.blocks, (block) => Math.floor(block / NODE_FANOUT)))
       .size;
-    for (let attempt = 1; ; attempt++) {
-      const writer = await this.checkpointer.writerFor(log.movePieces(moves), leaves);
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
+      const writer = await checkpointer.writerFor(log.recordPieces(entries), leaves);
       const before = writer.address;
-      const positions = log.appendMoves(writer, moves);
-      this.end.noteLogged(writer.address - before);
-      if (await this.end.makeDurable()) {
-        await map.prepare(moves.blocks, []);
-        this.apply(moves, order, writer.group.ordinal, positions);
-        map.settle();
-        return;
+      log.appendRecords(writer, entries);
+      end.noteLogged(writer.address - before);
+      if (!(await end.makeDurable())) continue;
+      await map.prepare(moves.blocks, []);
+      this.apply(entries, order);
+      map.settle();
+      return;
+    }
+  }
+
+  private apply(entries: readonly MoveEntry[], order: Uint32Array): void {
+    const { map } = this.parts.end.parts;
+    let next = 0;
+    for (const { group, blocks, old, positions } of entries) {
+      for (const [i, position] of positions.entries()) {
+        const slot = order[next++]!;
+        map.move(blocks[i]!, old[i * 2]!, old[i * 2 + 1]!, group.ordinal, position);
+        this.places.ordinals[slot] = group.ordinal;
+        this.places.positions[slot] = position;
+        this.noteLeft(old[i * 2]!);
       }
-      if (attempt === MAX_ATTEMPTS) return;
     }
   }
 
-  private apply(
-    { blocks, old }: Moves,
-    order: readonly number[],
-    ordinal: number,
-    positions: Uint32Array,
-  ): void {
-    for (const [i, slot] of order.entries()) {
-      this.end.parts.map.move(blocks[i]!, old[i * 2]!, old[i * 2 + 1]!, ordinal, positions[i]!);
-      this.places.ordinals[slot] = ordinal;
-      this.places.positions[slot] = positions[i]!;
-      const from = old[i * 2]!;
-      this.left.set(from, (this.left.get(from) ?? 0) + 1);
-    }
-  }
-
-  /** Reads `count` slots from `first` on; returns the indexes of those that could be read. */
-  private async readChunk(first: number, count: number): Promise<number[]> {
+  /** Reads slots, the first of a chunk at `first`; returns the indexes of those that could be read. */
+  private async readAll(wanted: readonly number[], first: number): Promise<number[]> {
     const read: number[] = [];
-    for (let at = first; at < first + count;) {
-      const run = this.runFrom(at, first + count, first);
+    for (let at = 0; at < wanted.length;) {
+      const slot = wanted[at]!;
+      let following = 1;
+      while (wanted[at + following] === slot + following) following++;
+      const run = this.runFrom(slot, slot + following, first);
       if (await this.tryRead(run)) {
-        for (let i = 0; i < run.count; i++) read.push(at + i);
+        for (let i = 0; i < run.count; i++) read.push(slot + i);
       } else {
-        await this.readOneByOne(at, run.count, first, read);
+        await this.readOneByOne(slot, run.count, first, read);
       }
       at += run.count;
     }
@@ -168,7 +223,7 @@ export class Relocation {
   /** Slots one behind the other in one stripe unit, from slot `at` on. */
   private runFrom(at: number, limit: number, first: number): SlotRun {
     const { ordinals, positions, blocks } = this.slots;
-    const group = this.end.parts.groups.get(ordinals[at]!);
+    const group = this.parts.end.parts.groups.get(ordinals[at]!);
     const slotBytes = this.blockBytes + SLOT_OVERHEAD_BYTES;
     const address = positions[at]! * 8;
     const most = Math.min(limit - at, piecesInUnit(group.geometry, address, slotBytes));
@@ -195,7 +250,7 @@ export class Relocation {
 
   private async tryRead(run: SlotRun): Promise<boolean> {
     try {
-      await this.reader.read(run);
+      await this.parts.slots.read(run);
       return true;
     } catch (error) {
       if (isChunkvolError(error, 'lost')) return false;

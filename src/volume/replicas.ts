@@ -15,7 +15,8 @@ export async function rootsFromReplicas(
   const roots: RootFile[] = [];
   for (const { manifest } of catalog.groups.values()) {
     if (!manifest?.root) continue;
-    const group = makeGroup(context, { ...manifest, id: manifest.groupId, state: 'sealed' });
+    const { groupId: id } = manifest;
+    const group = makeGroup(context, { ...manifest, id, survived: 0, state: 'sealed' });
     const bytes = await readRootReplica(slots, group, manifest.root).catch(() => null);
     const root = bytes && openRoot(context.keys, bytes);
     if (root) {

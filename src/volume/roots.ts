@@ -153,7 +153,7 @@ export class Roots {
   /** An upper bound, cheap to have, of what a root of `groupCount` groups measures. */
   bound(groupCount: number): number {
     const entries = this.lineage.entries.length + 1;
-    return 1024 + groupCount * 96 + entries * 24 + this.heads.snapshots.length * 320;
+    return 1024 + groupCount * 100 + entries * 24 + this.heads.snapshots.length * 320;
   }
 
   /** What the file of a root made of these parts will measure. */

@@ -110,7 +110,7 @@ export class Snapshots {
 
   /** The state entries in a commit of their own, durable. They are in effect even if this throws. */
   async append(entries: readonly StateEntry[]): Promise<void> {
-    const pieces = this.end.parts.log.statePieces(entries);
+    const pieces = this.end.parts.log.recordPieces(entries);
     this.end.append(await this.checkpointer.writerFor(pieces, 0), entries);
     await this.end.makeDurable();
   }

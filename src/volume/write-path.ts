@@ -106,7 +106,7 @@ export class WritePath {
   async stop(): Promise<void> {
     this.cancelTimer?.();
     await this.lock.run(() => Promise.resolve());
-    await this.checkpointer.sealed().catch(() => undefined);
+    await this.checkpointer.stop();
     await this.end.close();
   }
 

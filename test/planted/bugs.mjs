@@ -183,10 +183,9 @@ export const PLANTED_BUGS = [
   {
     name: 'a root is published before its chunk files',
     file: 'src/volume/checkpoint.ts',
-    find: `      await sealWriter(context, writer, plan);
-      if (closing) await roots.publish(closing.root, closing.bytes);`,
-    put: `      if (closing) await roots.publish(closing.root, closing.bytes);
-      await sealWriter(context, writer, plan);`,
+    find: '    let failure = await sealOrCut(',
+    put: `    if (closing) await this.publish(closing);
+    let failure = await sealOrCut(`,
     tests: SWEEP,
   },
   {
@@ -300,8 +299,8 @@ export const PLANTED_BUGS = [
   {
     name: 'the salt of a commit is a constant',
     file: 'src/volume/log.ts',
-    find: 'const salt = sha256(this.context.random.bytes(32)).slice(0, SALT_BYTES);',
-    put: 'const salt = sha256(new Uint8Array(this.context.random.bytes(32).length)).slice(0, SALT_BYTES);',
+    find: 'return sha256(this.context.random.bytes(32)).slice(0, SALT_BYTES);',
+    put: 'return sha256(new Uint8Array(this.context.random.bytes(32).length)).slice(0, SALT_BYTES);',
     tests: ['test/unit/volume/clones.test.ts'],
   },
   {
@@ -679,12 +678,39 @@ export const PLANTED_BUGS = [
   {
     name: 'moves count although the group that they stand in has failed',
     file: 'src/volume/relocation.ts',
-    find: `if (await this.end.makeDurable()) {
-        await map`,
-    put: `await this.end.makeDurable();
-      if (attempt > 0) {
-        await map`,
+    find: 'if (!(await end.makeDurable())) continue;',
+    put: 'await end.makeDurable();',
     tests: EACH_CALL,
+  },
+  {
+    name: 'a move is told to the log before its blocks are durable',
+    file: 'src/volume/survivors.ts',
+    find: `    await writer.sync();
+`,
+    put: '',
+    tests: SWEEP,
+  },
+  {
+    name: 'a group of survivors is taken for a successor of the log',
+    file: 'src/volume/recovery.ts',
+    find: `        header.survived === 0 &&
+        equalBytes(header.predecessor.groupId, id) &&`,
+    put: '        equalBytes(header.predecessor.groupId, id) &&',
+    tests: SWEEP,
+  },
+  {
+    name: 'a group of survivors is cut where a root saw it, not where moves say',
+    file: 'src/volume/recovery.ts',
+    find: "    if (group.state !== 'sealed') group.end = Math.max(group.end, end);\n",
+    put: '',
+    tests: SWEEP,
+  },
+  {
+    name: 'moves count whose blocks are missing',
+    file: 'src/volume/recovery.ts',
+    find: 'if (group && (await this.reaches(group, entry.group.end))) {',
+    put: 'if (group) {',
+    tests: ['test/unit/volume/survivors.test.ts'],
   },
   {
     name: 'maps of snapshots count although the group that they stand in has failed',

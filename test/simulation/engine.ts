@@ -13,6 +13,7 @@ import {
   decodeCommitBody,
   decodeCommitHeader,
   isSlotEntry,
+  isStateEntry,
   SLOT_KIND,
   type CommitEntry,
   type SlotEntry,
@@ -108,7 +109,7 @@ export interface DiskState {
 interface Commit {
   readonly sequence: number;
   readonly entries: CommitEntry[];
-  /** Of writes; a move changes nothing that can be read. */
+  /** Of writes; what a collector places changes nothing that can be read. */
   readonly blocks: Blocks;
 }
 
@@ -152,9 +153,7 @@ export class Timeline {
 
   /** Number of the commit after the last one that changed the disk as a whole; 0 when there is none. */
   get endOfHeads(): number {
-    const last = this.commits.findLast(({ entries }) =>
-      entries.some((entry) => entry.kind !== 'hole' && !isSlotEntry(entry)),
-    );
+    const last = this.commits.findLast(({ entries }) => entries.some(isStateEntry));
     return last ? last.sequence + 1 : 0;
   }
 
@@ -205,7 +204,7 @@ function copyOf({ sizeBytes, blocks, snapshots }: DiskState): DiskState {
 function apply(state: DiskState, { entries, blocks }: Commit): void {
   for (const entry of entries) {
     if (entry.kind === 'hole') clear(state.blocks, entry.number, entry.number + entry.count);
-    else if (!isSlotEntry(entry)) applyState(state, entry);
+    else if (isStateEntry(entry)) applyState(state, entry);
   }
   for (const [block, bytes] of blocks) state.blocks.set(block, bytes);
 }

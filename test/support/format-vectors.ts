@@ -58,6 +58,7 @@ const group = makeGroup(context, {
   id: GROUP_ID,
   sealId: SEAL_ID,
   geometry: GEOMETRY,
+  survived: 0,
   state: 'sealed',
   end: END,
 });
@@ -136,7 +137,13 @@ async function unlockVectors(): Promise<Vectors> {
 function logVectors(): Vectors {
   const entries: CommitEntry[] = [
     { kind: 'hole', number: 100, count: 1000 },
-    { kind: 'move', number: 9, count: 1, old: Uint32Array.of(1, 515) },
+    {
+      kind: 'move',
+      group: { id: counting(0xe0, 16), ordinal: 2, end: END },
+      blocks: Float64Array.of(9),
+      old: Uint32Array.of(1, 515),
+      positions: Uint32Array.of(64),
+    },
     { kind: 'write', number: 7, count: 1 },
     { kind: 'node', level: 1, number: 3, count: 1 },
   ];
@@ -147,7 +154,7 @@ function logVectors(): Vectors {
     durableUpTo: 0,
     timeMs: CREATED_MS,
     bodyBytes: bodyPlain.length,
-    slotCount: 3,
+    slotCount: 2,
     rootBytes: 0,
   });
   const { slot, record } = keys.data.group(GROUP_ID);
@@ -181,6 +188,7 @@ function chunkVectors(): Vectors {
     predecessor: { groupId: new Uint8Array(16), ordinal: 0, cut: 0, chain: firstChain },
     firstSequence: 1,
     durableUpTo: 0,
+    survived: 0,
   };
   const data = [0, 1, 2, 3].map((index) => counting(0x10 * index, 8));
   const parity = encode(data, 2);
@@ -229,6 +237,7 @@ function rootVectors(): Vectors {
       {
         ordinal: 1,
         state: 'sealed',
+        survived: 0,
         geometry: GEOMETRY,
         groupId: GROUP_ID,
         sealId: SEAL_ID,

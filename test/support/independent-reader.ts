@@ -12,6 +12,7 @@ import {
   type CommitEntry,
   type Entry,
   type Head,
+  type Move,
 } from './independent-reader/commits.js';
 import { attempt, sha256 } from './independent-reader/fields.js';
 import {
@@ -44,13 +45,8 @@ export interface ReaderOptions {
   readonly closedOnly?: boolean;
 }
 
-/** What a commit changed: blocks from `first` on; no positions: they are a hole. */
-interface Change {
-  readonly first: number;
-  readonly count: number;
-  readonly ordinal: number;
-  readonly positions: (number | null)[] | null;
-}
+/** What a commit changed: where a block stands now, if it is one of the entry's; null: nowhere. */
+type Change = (block: number) => Entry | null | undefined;
 
 export class IndependentReader {
   /** Commits found behind the root. */
@@ -137,12 +133,9 @@ export class IndependentReader {
   }
 
   private lookup(block: number): Entry | null {
-    for (const { first, count, ordinal, positions } of this.changes.toReversed()) {
-      const index = block - first;
-      if (index < 0 || index >= count) continue;
-      if (!positions) return null;
-      const position = positions[index];
-      if (position !== null && position !== undefined) return { ordinal, position };
+    for (const change of this.changes.toReversed()) {
+      const entry = change(block);
+      if (entry !== undefined) return entry;
     }
     return this.lookupInMap(block);
   }
@@ -242,6 +235,7 @@ export class IndependentReader {
     const id = group?.id ?? Buffer.alloc(16);
     const candidates = [...this.found.values()].filter(
       ({ header, files }) =>
+        !header.beside &&
         header.predecessor.groupId.equals(id) &&
         header.predecessor.cut >= point.address &&
         !this.groups.has(header.ordinal) &&
@@ -283,6 +277,7 @@ export class IndependentReader {
     }
     const address = walk.end();
     if (address > limit || !walk.padded) return null;
+    if (!this.findMoved(entries)) return null;
     this.apply(group, entries, positions);
     const chain = sha256(point.chain, header.slot, body ? body.slot : plain);
     return { ...point, address, sequence: point.sequence + 1, chain };
@@ -292,7 +287,7 @@ export class IndependentReader {
   private placeSlots(group: Group, walk: Walk, entries: readonly CommitEntry[]): number[] | null {
     const positions: number[] = [];
     for (const { kind, level, count, number } of entries) {
-      if (kind === 2 || kind > 4) continue;
+      if (kind !== 1 && kind !== 3) continue;
       const bytes = kind === 3 ? 4096 : this.root.blockBytes;
       for (let i = 0; i < count; i++) {
         const at = walk.next(bytes);
@@ -304,24 +299,39 @@ export class IndependentReader {
     return positions;
   }
 
+  /** Whether all groups are there that moves name, as far as they say. */
+  private findMoved(entries: readonly CommitEntry[]): boolean {
+    return entries.every(({ move }) => {
+      if (!move || this.groups.has(move.ordinal)) return true;
+      const found = this.found.get(move.groupId.toString('hex'));
+      return found?.header.beside === true && this.enterFound(found);
+    });
+  }
+
   private apply(group: Group, entries: readonly CommitEntry[], positions: number[]): void {
     const { ordinal } = group;
     let next = 0;
-    for (const { kind, count, number, old, head } of entries) {
+    for (const { kind, count, number, move, head } of entries) {
       if (head) this.enterHead(head);
-      if (kind > 4) continue;
-      const own = kind === 2 ? [] : positions.slice(next, next + count);
-      next += own.length;
-      if (kind === 2) this.changes.push({ first: number, count, ordinal, positions: null });
-      if (kind === 1) this.changes.push({ first: number, count, ordinal, positions: own });
-      if (kind !== 4) continue;
-      const moved = own.map((position, i) => {
-        const now = this.lookup(number + i);
-        const stays = now?.ordinal === old[i]!.ordinal && now.position === old[i]!.position;
-        return stays ? position : null;
+      if (move) this.enterMove(move);
+      const own = kind === 1 || kind === 3 ? positions.slice(next, next + count) : null;
+      next += own?.length ?? 0;
+      if (kind > 2) continue;
+      this.changes.push((block) => {
+        if (block < number || block >= number + count) return undefined;
+        return own && { ordinal, position: own[block - number]! };
       });
-      this.changes.push({ first: number, count, ordinal, positions: moved });
     }
+  }
+
+  private enterMove({ ordinal, blocks }: Move): void {
+    const moved = new Map<number, Entry>();
+    for (const { number, old, position } of blocks) {
+      const now = this.lookup(number);
+      if (now?.ordinal !== old.ordinal || now.position !== old.position) continue;
+      moved.set(number, { ordinal, position });
+    }
+    this.changes.push((block) => moved.get(block));
   }
 
   /** Another map takes the place of all that was before. */

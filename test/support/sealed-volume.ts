@@ -154,6 +154,7 @@ export class SealedVolume implements SyncSource {
       predecessor: none,
       firstSequence: 1,
       durableUpTo: 0,
+      survived: 0,
     });
     for (let left = slots; left > 0;) {
       const run = writer.allocate(SLOT_BYTES, left);

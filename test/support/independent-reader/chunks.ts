@@ -17,6 +17,8 @@ export interface Header {
     readonly chain: Buffer;
   };
   readonly firstSequence: number;
+  /** Whether the group is none of the log. */
+  readonly beside: boolean;
 }
 
 export interface Manifest {
@@ -61,10 +63,14 @@ export function parseHeader(keys: Keys, bytes: Buffer): Header {
   const predecessor = { groupId: before, cut: fields.u64(), chain: fields.take(32) };
   const firstSequence = fields.u64();
   fields.take(8);
+  const survived = fields.u8();
+  if (survived > 2) throw new Damaged('an impossible count of collections');
+  const beside = survived > 0;
   fields.end();
   const expected = derive(keys.m('header id'), 'header id', groupId, Buffer.of(place));
   if (!expected.subarray(0, 16).equals(id)) throw new Damaged('a header with the id of another');
-  return { groupId, ordinal, place, geometry, sealId, session, predecessor, firstSequence };
+  const facts = { groupId, ordinal, place, geometry, sealId, session };
+  return { ...facts, predecessor, firstSequence, beside };
 }
 
 /** The footer in the last bytes of a sealed file. Throws Damaged. */

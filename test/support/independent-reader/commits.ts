@@ -35,13 +35,25 @@ export interface Head {
   readonly map: { readonly depth: number; readonly ordinal: number; readonly position: number };
 }
 
+/** Blocks that stand elsewhere if they stood where it says. */
+export interface Move {
+  readonly groupId: Buffer;
+  readonly ordinal: number;
+  /** As far as the group has to reach. */
+  readonly end: number;
+  readonly blocks: readonly {
+    readonly number: number;
+    readonly old: Entry;
+    readonly position: number;
+  }[];
+}
+
 export interface CommitEntry {
   readonly kind: number;
   readonly level: number;
   readonly count: number;
   readonly number: number;
-  /** Of a move. */
-  readonly old: readonly Entry[];
+  readonly move: Move | null;
   /** Of a head entry. */
   readonly head: Head | null;
 }
@@ -55,20 +67,33 @@ export function parseCommitBody(plain: Buffer, slotCount: number): CommitEntry[]
     const count = fields.u48();
     const number = fields.u64();
     if (!within(kind, 1, 7) || count === 0) throw new Damaged('an impossible entry');
+    const entry = { kind, level, count, number, move: null, head: null };
     if (kind > 4) {
       const record = new Fields(fields.take(count));
-      entries.push({ kind, level, count: 0, number, old: [], head: parseHead(kind, record) });
-      continue;
+      entries.push({ ...entry, count: 0, head: parseHead(kind, record) });
+    } else if (kind === 4) {
+      entries.push({ ...entry, count: 0, move: parseMove(fields, number, count) });
+    } else {
+      entries.push(entry);
     }
-    const old: Entry[] = [];
-    for (let i = 0; kind === 4 && i < count; i++) {
-      old.push({ ordinal: fields.u32(), position: fields.u32() });
-    }
-    entries.push({ kind, level, count, number, old, head: null });
   }
   const slots = entries.reduce((sum, { kind, count }) => sum + (kind === 2 ? 0 : count), 0);
   if (slots !== slotCount) throw new Damaged('entries and slots that do not agree');
   return entries;
+}
+
+function parseMove(fields: Fields, end: number, count: number): Move {
+  const [groupId, ordinal] = [fields.take(16), fields.u32()];
+  fields.zero(4);
+  const blocks = Array.from({ length: count }, () => {
+    const [number, old] = [fields.u64(), { ordinal: fields.u32(), position: fields.u32() }];
+    const position = fields.u32();
+    fields.zero(4);
+    return { number, old, position };
+  });
+  const inOrder = blocks.every(({ number }, i) => i === 0 || number >= blocks[i - 1]!.number);
+  if (end % 4096 !== 0 || !inOrder) throw new Damaged('an impossible move');
+  return { groupId, ordinal, end, blocks };
 }
 
 function parseHead(kind: number, record: Fields): Head | null {

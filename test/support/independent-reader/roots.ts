@@ -20,6 +20,7 @@ export interface RootGroup {
   readonly ordinal: number;
   /** 1 sealed, 2 open, 3 cut. */
   readonly state: number;
+  readonly survived: number;
   readonly geometry: Geometry;
   readonly groupId: Buffer;
   readonly sealId: Buffer;
@@ -85,6 +86,7 @@ function parseOuter(fields: Fields): Outer {
   const groups = Array.from({ length: fields.u32() }, () => ({
     ordinal: fields.u32(),
     state: fields.u8(),
+    survived: fields.u8(),
     geometry: parseGeometry(fields),
     groupId: fields.take(16),
     sealId: fields.take(16),

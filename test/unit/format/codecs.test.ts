@@ -2,7 +2,11 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
 import { makeGeometry, type Geometry } from '../../../src/base/geometry.js';
-import { decodeChunkHeader, encodeChunkHeader } from '../../../src/format/chunk-header.js';
+import {
+  decodeChunkHeader,
+  encodeChunkHeader,
+  MAX_SURVIVED,
+} from '../../../src/format/chunk-header.js';
 import {
   FormatError,
   NewerFormatError,
@@ -64,6 +68,10 @@ const snapshot = fc.record({
   map: pointer,
 });
 
+/** An address where a commit may end. */
+const sectors = (max: number): fc.Arbitrary<number> =>
+  fc.integer({ min: 0, max }).map((count) => count * 4096);
+
 const entry: fc.Arbitrary<CommitEntry> = fc.oneof(
   fc.record({
     kind: fc.constant('write' as const),
@@ -81,12 +89,13 @@ const entry: fc.Arbitrary<CommitEntry> = fc.oneof(
     number: u48,
     count: fc.integer({ min: 1, max: 3 }),
   }),
-  fc.integer({ min: 1, max: 4 }).chain((count) =>
+  fc.uniqueArray(u48, { minLength: 1, maxLength: 4 }).chain((numbers) =>
     fc.record({
       kind: fc.constant('move' as const),
-      number: u48,
-      count: fc.constant(count),
-      old: fc.uint32Array({ minLength: count * 2, maxLength: count * 2 }),
+      group: fc.record({ id: bytes(16), ordinal, end: sectors(2 ** 20) }),
+      blocks: fc.constant(Float64Array.from(numbers).sort()),
+      old: fc.uint32Array({ minLength: numbers.length * 2, maxLength: numbers.length * 2 }),
+      positions: fc.uint32Array({ minLength: numbers.length, maxLength: numbers.length }),
     }),
   ),
   fc.record({ kind: fc.constant('snapshot' as const), snapshot }),
@@ -98,10 +107,6 @@ const entry: fc.Arbitrary<CommitEntry> = fc.oneof(
     map: pointer,
   }),
 );
-
-/** An address where a commit may end. */
-const sectors = (max: number): fc.Arbitrary<number> =>
-  fc.integer({ min: 0, max }).map((count) => count * 4096);
 
 const root: fc.Arbitrary<Root> = geometry.chain((shape) =>
   fc.record({
@@ -115,6 +120,7 @@ const root: fc.Arbitrary<Root> = geometry.chain((shape) =>
       fc.record({
         ordinal,
         state: fc.constantFrom('sealed' as const, 'open' as const, 'cut' as const),
+        survived: fc.integer({ min: 0, max: MAX_SURVIVED }),
         geometry: fc.constant(shape),
         groupId: bytes(16),
         sealId: bytes(16),
@@ -230,6 +236,7 @@ describe('every record comes back as it was written', () => {
           predecessor: { groupId: id, ordinal: 4, cut: 8192, chain: hash },
           firstSequence: 77,
           durableUpTo: 76,
+          survived: 2,
         };
         expect(decodeChunkHeader(encodeChunkHeader(header))).toEqual(header);
         const manifest = {

@@ -88,6 +88,7 @@ export class SampleVolume {
       },
       firstSequence: 1,
       durableUpTo: 0,
+      survived: 0,
     });
     this.groups.push(writer.group);
     return writer;

@@ -1,0 +1,163 @@
+/**
+ * Groups for what collections move: apart from what is being written, and by how many collections it has
+ * come through. So what is overwritten often and what is not do not share groups, and groups empty as a
+ * whole instead of all being half full.
+ *
+ * They are none of the log, and hold no commits: blocks are made durable in them first, then a commit in the
+ * log says where they are. What no commit tells of does not count. All is called under the write path's lock.
+ */
+import { errorMessage, isChunkvolError } from '../base/errors.js';
+import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
+import { MAX_SURVIVED } from '../format/chunk-header.js';
+import type { MoveEntry } from '../format/commit.js';
+import { disposeGroup } from '../store/birth.js';
+import type { GroupWriter } from '../store/group-writer.js';
+import { groupLabel } from '../store/group.js';
+import type { OpenFiles } from '../store/open-files.js';
+import type { LogEnd } from './log-end.js';
+import { sealOrCut } from './seal-group.js';
+
+/** Blocks on their way from one place to another, in order of their numbers. */
+export interface Moves {
+  readonly blocks: Float64Array;
+  /** Ordinal and position of each, in turn. */
+  readonly old: Uint32Array;
+  /** Where the plaintext of each stands in `plain`, in blocks. */
+  readonly slots: Uint32Array;
+  readonly plain: Uint8Array;
+}
+
+/** Times that blocks are placed again because the disk failed under them. */
+const MAX_ATTEMPTS = 3;
+
+interface Open {
+  readonly writer: GroupWriter;
+  /** As far as it is durable. */
+  end: number;
+}
+
+export class Survivors {
+  /** By the number of collections. */
+  private readonly open = new Map<number, Open>();
+  private sealing: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly end: LogEnd,
+    private readonly openFiles: OpenFiles,
+  ) {}
+
+  /** How many collections the blocks of a group will have come through when they are moved. */
+  static next(survived: number): number {
+    return Math.min(survived + 1, MAX_SURVIVED);
+  }
+
+  /** Makes blocks durable in groups of their kind; the entries tell the log of it. */
+  async place(moves: Moves, survived: number): Promise<MoveEntry[]> {
+    const entries: MoveEntry[] = [];
+    const count = moves.blocks.length;
+    for (let at = 0, failures = 0; at < count;) {
+      const open = await this.openFor(survived);
+      const fitting = this.fitting(open.writer, count - at);
+      if (fitting === 0) {
+        this.seal(survived, open, true);
+        continue;
+      }
+      try {
+        entries.push(await this.placeIn(open, part(moves, at, at + fitting)));
+        at += fitting;
+      } catch (error) {
+        await this.giveUp(survived, open, error);
+        if (isChunkvolError(error, 'no-space') || ++failures === MAX_ATTEMPTS) throw error;
+      }
+    }
+    return entries;
+  }
+
+  /** Seals all groups, as they are. One that cannot be sealed waits among those that were cut. */
+  async sealAll(): Promise<void> {
+    for (const [survived, open] of [...this.open]) this.seal(survived, open, false);
+    await this.sealing;
+  }
+
+  /** Lets go of what is open; the next recovery seals it. */
+  async close(): Promise<void> {
+    await this.sealing;
+    for (const { writer } of this.open.values()) await writer.close();
+    this.open.clear();
+  }
+
+  private async openFor(survived: number): Promise<Open> {
+    const known = this.open.get(survived);
+    if (known) return known;
+    const created = { writer: await this.end.createSurvivors(survived), end: 0 };
+    this.open.set(survived, created);
+    return created;
+  }
+
+  /** How many blocks still fit, of so many. */
+  private fitting(writer: GroupWriter, wanted: number): number {
+    const bytes = this.end.parts.staging.blockBytes + SLOT_OVERHEAD_BYTES;
+    let low = 0;
+    for (let high = wanted; low < high;) {
+      const middle = Math.ceil((low + high) / 2);
+      if (writer.fits([{ bytes, count: middle }])) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+
+  private async placeIn(open: Open, { blocks, old, slots, plain }: Moves): Promise<MoveEntry> {
+    const { writer } = open;
+    const { group } = writer;
+    const before = writer.address;
+    const positions = this.end.parts.log.placeBlocks(writer, { blocks, slots }, plain);
+    this.end.noteLogged(writer.address - before);
+    await this.end.withReserve(() => writer.write());
+    await writer.sync();
+    open.end = writer.address;
+    const { id, ordinal, end } = group;
+    return { kind: 'move', group: { id, ordinal, end }, blocks, old, positions };
+  }
+
+  private seal(survived: number, { writer, end }: Open, full: boolean): void {
+    this.open.delete(survived);
+    const plan = {
+      end,
+      firstSequence: 0,
+      endSequence: 0,
+      chain: new Uint8Array(32),
+      root: null,
+      full,
+    };
+    this.sealing = this.sealing.then(() =>
+      sealOrCut(this.end.parts, this.openFiles, writer, plan, null),
+    );
+  }
+
+  /** Nothing is tried again on a group that failed: it is cut where it was durable. */
+  private async giveUp(survived: number, { writer, end }: Open, reason: unknown): Promise<void> {
+    const { groups, cutGroups, context, onNotice } = this.end.parts;
+    const { group } = writer;
+    this.open.delete(survived);
+    onNotice(`writing to ${groupLabel(group)} failed (${errorMessage(reason)})`);
+    await writer.close();
+    group.end = end;
+    if (end > 0) {
+      group.state = 'cut';
+      cutGroups.add(group, null);
+      return;
+    }
+    groups.remove(group.ordinal);
+    // What is left of it is removed when the volume is opened again.
+    await disposeGroup(context, group.paths).catch(() => undefined);
+  }
+}
+
+function part({ blocks, old, slots, plain }: Moves, from: number, to: number): Moves {
+  return {
+    blocks: blocks.subarray(from, to),
+    old: old.subarray(from * 2, to * 2),
+    slots: slots.subarray(from, to),
+    plain,
+  };
+}
