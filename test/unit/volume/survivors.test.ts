@@ -1,0 +1,129 @@
+/** Groups beside the log, for what collections have moved: what is in them, and what their loss means. */
+import * as fs from 'node:fs';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { KIB, MIB } from '../../../src/base/bytes.js';
+import type { Volume } from '../../../src/volume/volume.js';
+import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
+
+const BLOCK = 4 * KIB;
+const DISK = 4 * MIB;
+
+/** Overwrites every `step`th block, with what differs from turn to turn. */
+async function overwrite(
+  volume: Volume,
+  expected: Uint8Array,
+  step: number,
+  turn: number,
+): Promise<void> {
+  for (let at = 0; at < DISK; at += step * BLOCK) {
+    const bytes = patterned(BLOCK, at + turn);
+    await volume.write(at, bytes);
+    expected.set(bytes, at);
+  }
+  await volume.flush();
+}
+
+async function contents(volume: Volume): Promise<Uint8Array> {
+  const bytes = new Uint8Array(DISK);
+  await volume.read(0, bytes);
+  return bytes;
+}
+
+function survivorFiles(volume: Volume): string[] {
+  return volume.groups().flatMap(({ survived, paths }) => (survived > 0 ? paths : []));
+}
+
+interface Past {
+  readonly folder: string;
+  /** Of files, by their names. */
+  readonly moved: readonly string[];
+  readonly expected: Uint8Array;
+}
+
+/**
+ * A folder as a collection leaves it that wrote no root: that of the time before is the newest, and no group
+ * that it or the log needs has been deleted.
+ */
+async function withMovesBehindTheRoot(): Promise<Past> {
+  const folder = temporaryFolder();
+  await makeVolume(folder, { data: 2, parity: 1, sizeBytes: DISK });
+  const expected = new Uint8Array(DISK);
+  const first = await open(folder);
+  await overwrite(first, expected, 1, 1);
+  await overwrite(first, expected, 2, 2);
+  await first.close();
+  const kept = temporaryFolder();
+  fs.cpSync(folder, kept, { recursive: true });
+  const second = await open(folder);
+  const keep = (): void => {
+    const filter = (path: string): boolean => !path.endsWith('.open') && !path.endsWith('.new');
+    fs.cpSync(`${folder}/chunks`, `${kept}/chunks`, { recursive: true, filter });
+  };
+  await second.collect({ aggressive: true, onProgress: keep });
+  const moved = survivorFiles(second).map((path) => path.slice(path.lastIndexOf('/') + 1));
+  await second.close();
+  fs.rmSync(`${folder}/roots`, { recursive: true });
+  fs.cpSync(kept, folder, { recursive: true });
+  return { folder, moved, expected };
+}
+
+function remove({ folder, moved }: Past, perGroup: number): void {
+  for (const [index, name] of moved.entries()) {
+    if (index % 3 < perGroup) fs.rmSync(`${folder}/chunks/${name}`);
+  }
+}
+
+describe('what a collection moves', () => {
+  it('stands in groups of its own, by how often it was moved', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { data: 2, parity: 1, sizeBytes: DISK });
+    const volume = await open(folder);
+    const expected = new Uint8Array(DISK);
+    await overwrite(volume, expected, 1, 1);
+    const kinds = [];
+    for (let turn = 2; turn < 5; turn++) {
+      await overwrite(volume, expected, turn, turn);
+      await volume.collect({ aggressive: true });
+      kinds.push(new Set(volume.groups().map(({ survived }) => survived)));
+      expect(Buffer.compare(await contents(volume), expected)).toBe(0);
+    }
+    expect(kinds[0]!.has(1)).toBe(true);
+    expect(kinds[1]!.has(2)).toBe(true);
+    const states = volume.groups().map(({ state }) => state);
+    expect(states).not.toContain('open');
+    await volume.close();
+    const again = await open(folder);
+    expect(Buffer.compare(await contents(again), expected)).toBe(0);
+    await again.close();
+  });
+});
+
+describe('moves behind the root', () => {
+  it('are followed, also where parity has to replace files', async () => {
+    const past = await withMovesBehindTheRoot();
+    expect(past.moved.length).toBeGreaterThan(0);
+    remove(past, 1);
+    const volume = await open(past.folder);
+    onTestFinished(() => volume.close());
+    expect(survivorFiles(volume).length).toBeGreaterThan(0);
+    expect(Buffer.compare(await contents(volume), past.expected)).toBe(0);
+  });
+
+  it.each([2, 3])('are flushed data that misses when %i of 3 files do', async (perGroup) => {
+    const past = await withMovesBehindTheRoot();
+    remove(past, perGroup);
+    const opened = open(past.folder).then((volume) => volume.close());
+    await expect(opened).rejects.toMatchObject({ code: 'flushed-data-missing' });
+  });
+
+  it('are given up by who accepts the loss: the blocks are where they were', async () => {
+    const past = await withMovesBehindTheRoot();
+    remove(past, 3);
+    const notices: string[] = [];
+    const onNotice = (line: string): void => void notices.push(line);
+    const volume = await open(past.folder, { acceptLoss: true, onNotice });
+    onTestFinished(() => volume.close());
+    expect(notices.join('\n')).toContain('misses blocks that were moved to it');
+    expect(Buffer.compare(await contents(volume), past.expected)).toBe(0);
+  });
+});
