@@ -55,6 +55,9 @@ const ROOTS_BY_HAND = 2;
 /** Rounds of a collection in the background; then it is looked what they have gained. */
 const MAX_ROUNDS = 8;
 
+/** Share of what may be dead from which on writers are paced: rounds end late, and take much at once. */
+const PACED_SHARE = 0.9;
+
 /** Doublings of the time between collections in the background that gain nothing. */
 const MAX_FRUITLESS = 6;
 
@@ -408,7 +411,7 @@ export class Collector {
     const isDue = excessBytes(garbage, this.groupBytes, 'background') > 0;
     const coming = isDue ? this.parts.end.parts.staging.stagedBytes : 0;
     const hopeless = this.fruitless > 0 || this.stopping.signal.aborted;
-    const bytes = hopeless ? 0 : garbage.garbageBytes + coming - allowed * 0.9;
+    const bytes = hopeless ? 0 : garbage.garbageBytes + coming - allowed * PACED_SHARE;
     return { bytes, burstBytes: allowed };
   }
 

@@ -4,8 +4,8 @@
  *
  * The proportion is that of the hardest load at the bounds: blocks overwritten evenly, with a quarter as
  * much dead as is alive. The emptiest groups are two thirds alive then (Rosenblum and Ousterhout, 1992,
- * figure 5), so that two bytes are moved for each that is written; and half of one more for nodes of the
- * map, which die soon. Beyond the bounds groups are emptier, and garbage falls.
+ * figure 5), so that two bytes are moved for each that is written; with nodes of the map, which die soon, and
+ * room for counts that lag behind, nearly three. Beyond the bounds groups are emptier, and garbage falls.
  */
 import type { Clock } from '../base/clock.js';
 import { BURST_REFILL_MS, PACE_CHECK_BYTES } from './limits.js';

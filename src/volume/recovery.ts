@@ -369,24 +369,25 @@ class RollForward {
     const known = this.groups.find(ordinal);
     if (known) return equalBytes(known.id, id) ? known : null;
     const found = this.catalog.groups.get(toHex(id));
-    const isThere = found?.files.some(({ stage }) => stage !== 'new') === true;
-    if (!isThere || found?.header.ordinal !== ordinal || found.header.survived === 0) return null;
+    if (!found?.files.some(({ stage }) => stage !== 'new')) return null;
+    if (found.header.ordinal !== ordinal || found.header.survived === 0) return null;
     return found.manifest ? sealedGroup(this.context, found) : openGroup(this.context, found);
   }
 
   /** Whether files are as long as a group that ends there, or further on, must have them. */
   private async reaches(group: Group, end: number): Promise<boolean> {
+    if (group.state === 'sealed') return group.end >= end && this.isWhole(group);
+    const { geometry, paths } = group;
+    const data = paths.slice(0, geometry.data);
+    const stats = await Promise.all(data.map((path) => this.context.files.stat(path)));
+    return stats.every((each, place) => (each?.bytes ?? 0) >= memberBytes(geometry, end, place));
+  }
+
+  /** Whether so many files of a sealed group are there that parity replaces the others. */
+  private async isWhole(group: Group): Promise<boolean> {
     const stats = await Promise.all(group.paths.map((path) => this.context.files.stat(path)));
-    const { geometry } = group;
-    if (group.state === 'sealed') {
-      const healthy = stats.filter(
-        (each, place) => each && plausibleSize(group, place, each.bytes),
-      );
-      return group.end >= end && healthy.length >= geometry.data;
-    }
-    return stats
-      .slice(0, geometry.data)
-      .every((each, place) => (each?.bytes ?? 0) >= memberBytes(geometry, end, place));
+    const healthy = stats.filter((stat, place) => stat && plausibleSize(group, place, stat.bytes));
+    return healthy.length >= group.geometry.data;
   }
 
   /**
@@ -465,9 +466,7 @@ class RollForward {
    * could name it. Who looks at what is lost follows it anyway.
    */
   private async mayFollow(group: Group): Promise<boolean> {
-    const stats = await Promise.all(group.paths.map((path) => this.context.files.stat(path)));
-    const healthy = stats.filter((stat, place) => stat && plausibleSize(group, place, stat.bytes));
-    if (healthy.length >= group.geometry.data) return true;
+    if (await this.isWhole(group)) return true;
     const message = `${groupLabel(group)} misses more chunk files than parity can replace`;
     if (!mayMiss(this.options)) throw flushedDataMissing(message);
     this.options.onNotice(message);
