@@ -696,7 +696,7 @@ export const PLANTED_BUGS = [
     find: `        header.survived === 0 &&
         equalBytes(header.predecessor.groupId, id) &&`,
     put: '        equalBytes(header.predecessor.groupId, id) &&',
-    tests: SWEEP,
+    tests: ['test/unit/volume/survivors.test.ts'],
   },
   {
     name: 'a group of survivors is cut where a root saw it, not where moves say',

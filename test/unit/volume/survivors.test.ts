@@ -41,24 +41,30 @@ interface Past {
 }
 
 /**
- * A folder as a collection leaves it that wrote no root: that of the time before is the newest, and no group
- * that it or the log needs has been deleted.
+ * A folder as a collection leaves it that wrote no root: that of the time before is the newest, or that of the
+ * volume's creation, and no group that it or the log needs has been deleted.
  */
-async function withMovesBehindTheRoot(): Promise<Past> {
+async function withMovesBehindTheRoot(root: 'before' | 'first' = 'before'): Promise<Past> {
   const folder = temporaryFolder();
   await makeVolume(folder, { data: 2, parity: 1, sizeBytes: DISK });
   const expected = new Uint8Array(DISK);
+  const kept = temporaryFolder();
+  const keepRoots = (): void => {
+    fs.rmSync(`${kept}/roots`, { recursive: true, force: true });
+    fs.cpSync(`${folder}/roots`, `${kept}/roots`, { recursive: true });
+  };
+  keepRoots();
   const first = await open(folder);
   await overwrite(first, expected, 1, 1);
   await overwrite(first, expected, 2, 2);
   await first.close();
-  const kept = temporaryFolder();
-  fs.cpSync(folder, kept, { recursive: true });
+  if (root === 'before') keepRoots();
   const second = await open(folder);
   const keep = (): void => {
     const filter = (path: string): boolean => !path.endsWith('.open') && !path.endsWith('.new');
     fs.cpSync(`${folder}/chunks`, `${kept}/chunks`, { recursive: true, filter });
   };
+  keep();
   await second.collect({ aggressive: true, onProgress: keep });
   const moved = survivorFiles(second).map((path) => path.slice(path.lastIndexOf('/') + 1));
   await second.close();
@@ -103,6 +109,14 @@ describe('moves behind the root', () => {
     const past = await withMovesBehindTheRoot();
     expect(past.moved.length).toBeGreaterThan(0);
     remove(past, 1);
+    const volume = await open(past.folder);
+    onTestFinished(() => volume.close());
+    expect(survivorFiles(volume).length).toBeGreaterThan(0);
+    expect(Buffer.compare(await contents(volume), past.expected)).toBe(0);
+  });
+
+  it('are followed from the very beginning: no group of survivors is one of the log', async () => {
+    const past = await withMovesBehindTheRoot('first');
     const volume = await open(past.folder);
     onTestFinished(() => volume.close());
     expect(survivorFiles(volume).length).toBeGreaterThan(0);
