@@ -192,8 +192,8 @@ describe('a copy by hand, of a volume that is being written', () => {
     let over = false;
     const writing = writeOn(() => over);
     await delay(300);
-    await sandbox.succeed(sandbox.on(volume, 'sync', sandbox.path('remote')));
     const floor = disk.acknowledged();
+    await sandbox.succeed(sandbox.on(volume, 'sync', sandbox.path('remote')));
     await whileHeld(volume, () => copy(volume, sandbox.path('copy')));
     over = true;
     await writing;

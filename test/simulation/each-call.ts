@@ -30,6 +30,10 @@ export interface FailOptions {
   readonly lasting?: boolean;
   /** Every that many calls one fails; else each of them does. */
   readonly stride?: number;
+  /** Only calls of this kind count and fail. */
+  readonly only?: CallKind;
+  /** The machine stops so many of these calls later. */
+  readonly stopsAfter?: number;
 }
 
 /** Returns how many calls of each kind failed. */
@@ -57,13 +61,16 @@ export function failAt(
   files: SimulatedFiles,
   index: number,
   outcome: Outcome,
-  lasting = false,
+  { lasting = false, only, stopsAfter = Infinity }: Partial<FailOptions> = {},
 ): { kind: CallKind | null } {
   const state: { kind: CallKind | null } = { kind: null };
-  const at = files.calls + index;
-  files.onCall = (call) => {
-    if (call.index === at) state.kind = call.kind;
-    const fails = lasting ? call.index >= at && TAKING.has(call.kind) : call.index === at;
+  let passed = -1;
+  files.onCall = ({ kind }) => {
+    if (only !== undefined && kind !== only) return 'works';
+    passed++;
+    if (passed === index) state.kind = kind;
+    if (passed === index + stopsAfter) return 'stop';
+    const fails = lasting ? passed >= index && TAKING.has(kind) : passed === index;
     return fails ? outcome : 'works';
   };
   return state;
@@ -74,15 +81,15 @@ async function tryOnce(
   world: World,
   operation: Operation,
   index: number,
-  { outcome, lasting = false }: FailOptions,
+  options: FailOptions,
 ): Promise<CallKind | null> {
   await operation.prepare?.(world);
-  const state = failAt(world.files, index, outcome, lasting);
+  const state = failAt(world.files, index, options.outcome, options);
   world.tolerated = CLEAR;
   const done = await world.attempt(() => operation.run(world));
   if (done.kind === 'failed') world.tolerate(done.error);
   world.files.onCall = () => 'works';
-  if (operation.goOn && world.dice.chance(0.5)) {
+  if (operation.goOn && done.kind !== 'stopped' && world.dice.chance(0.5)) {
     // Reads must be right at once; of the rest a volume may say that it has to be opened again.
     await world.checkAll();
     const gone = await world.attempt(() => operation.goOn!(world));

@@ -195,6 +195,19 @@ describe('any single call that fails', () => {
     );
   }
 
+  it(
+    'of the fdatasyncs of a collection costs nothing either when the machine stops soon after',
+    async () => {
+      // When snapshots lead to what the failed commit told of, and no root names their maps yet.
+      const options = { outcome: 'EIO', only: 'sync', stopsAfter: 9 } as const;
+      await simulate(3, async (seed) => {
+        const failed = await failEach(await aged(seed), inUse(collect), options);
+        expect(total(failed)).toBeGreaterThan(15);
+      });
+    },
+    TIMEOUT_MS,
+  );
+
   it.each(CASES)(
     'of a sync leaves a whole state on the remote, and the next sync finishes ($title)',
     async ({ tight, outcome, lasting }) => {
