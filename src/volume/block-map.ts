@@ -262,6 +262,11 @@ export class BlockMap {
     }
   }
 
+  /** Whether subtrees were dropped unseen that nobody has counted yet. */
+  get hasDropped(): boolean {
+    return this.dropped.length > 0;
+  }
+
   /** What was dropped unseen is counted by somebody else. */
   forgetDropped(): void {
     this.dropped = [];

@@ -17,6 +17,7 @@ import { rootEntry } from '../store/group.js';
 import type { SealPlan } from '../store/seal.js';
 import type { OpenFiles } from '../store/open-files.js';
 import { NODE_SLOT_BYTES, type CachedNode } from './block-map.js';
+import { freezeMaps, type Frozen } from './frozen.js';
 import { MAX_DIRTY_NODES, MAX_NODES_PER_COMMIT, MAX_TAIL_BYTES, ROOT_SHARE } from './limits.js';
 import type { Pieces } from './log.js';
 import type { LogEnd } from './log-end.js';
@@ -42,6 +43,7 @@ export class Checkpointer {
   private sealFailure: unknown = null;
   /** The open group, once it is clear that it will end without a root. */
   private rootless: GroupWriter | null = null;
+  private settled: Frozen | null = null;
 
   constructor(
     private readonly end: LogEnd,
@@ -98,6 +100,28 @@ export class Checkpointer {
     if (failure === null) this.end.tailBytes = 0;
   }
 
+  /** The maps as they last stood in the log; null when what was known of the groups then is not certain. */
+  get frozen(): Frozen | null {
+    return this.settled;
+  }
+
+  /** The maps as they stand in the log from now on. */
+  async freeze(): Promise<Frozen> {
+    await this.settleMap();
+    // Whoever walks them sees for itself what was dropped.
+    this.end.parts.map.forgetDropped();
+    return this.noteSettled();
+  }
+
+  /** What was known of the groups since then was wrong. */
+  forgetAllBut(frozen: Frozen): void {
+    if (this.settled !== frozen) this.settled = null;
+  }
+
+  private noteSettled(): Frozen {
+    return (this.settled = freezeMaps(this.end.parts, this.end.durable.ordinal));
+  }
+
   /** Brings the whole map to the log, durable: its pointer names all of it then. */
   async settleMap(): Promise<void> {
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) if (await this.writeNodes()) return;
@@ -115,8 +139,16 @@ export class Checkpointer {
     if (nodes.length > 0) await this.appendNodes(await this.end.writerOrNew(), nodes);
     await this.end.makeDurable();
     if (this.end.replacements !== replacements) return false;
-    map.markClean(nodes);
+    this.markClean(nodes);
     return true;
+  }
+
+  /** All changed nodes stand in the log, durable. */
+  private markClean(nodes: readonly CachedNode[]): void {
+    const { map } = this.end.parts;
+    map.markClean(nodes);
+    this.settled = null;
+    if (!map.hasDropped) this.noteSettled();
   }
 
   /**
@@ -138,7 +170,7 @@ export class Checkpointer {
       await this.end.makeDurable();
       // What was placed in a group that failed is void: once more, in the one that replaced it.
       if (this.end.replacements !== replacements) continue;
-      this.end.parts.map.markClean(nodes);
+      this.markClean(nodes);
       // While a group waits to be sealed no root is closed, and another one is due.
       this.end.changed = !closing.root.closed;
       this.end.tailBytes = 0;

@@ -3,11 +3,11 @@
  *
  *   walk all maps -> retire groups in which nothing is alive -> move what is alive of others -> again
  *
- * A round walks the maps as they stand in the log and counts exactly what is alive in each group;
- * between rounds the counts are kept up to date by what is written. A group is retired when a walk has
- * found nothing alive in it, or when all that a walk has found has left it; never on the strength of a count
- * that was kept up. Retired groups are
- * deleted by retention.ts, when no root that has to stay needs them.
+ * A round walks the maps as they stand in the log, or stood there not long ago, and counts exactly what is
+ * alive in each group; between rounds the counts are kept up to date by what is written. A group is retired
+ * when a walk has found nothing alive in it, or when all that a walk has found has left it; never on the
+ * strength of a count that was kept up. Retired groups are deleted by retention.ts, when no root that has to
+ * stay needs them.
  *
  * In the background it works while garbage is near its bounds, part of the time; beyond them it works all
  * of it, and writers have to keep to its pace (pace.ts).
@@ -30,10 +30,12 @@ import {
   type Effort,
   type Garbage,
 } from './garbage.js';
+import type { Frozen } from './frozen.js';
 import { gather, type Gathered } from './gather.js';
 import {
   COLLECT_INTERVAL_MS,
   COLLECT_TIME_SHARE,
+  FROZEN_SHARE,
   MAX_GATHERED_SLOTS,
   MIN_ROUND_BYTES,
   ROUND_SHARE,
@@ -57,6 +59,9 @@ const MAX_ROUNDS = 8;
 
 /** Share of what may be dead from which on writers are paced: rounds end late, and take much at once. */
 const PACED_SHARE = 0.9;
+
+/** Collections that gain nothing, one after the other, that tell nothing yet. */
+const BAD_LUCK = 1;
 
 /** Doublings of the time between collections in the background that gain nothing. */
 const MAX_FRUITLESS = 6;
@@ -92,20 +97,6 @@ export interface CollectorParts {
   readonly snapshots: Snapshots;
   readonly devices: SnapshotDevices;
   readonly retention: Retention;
-}
-
-/** The trees at one moment, as they stand in the log. */
-interface Frozen {
-  readonly trees: readonly MapPointer[];
-  readonly snapshots: readonly Snapshot[];
-  /** Of what there is beside the disk's blocks. */
-  readonly headsVersion: number;
-  /** What was known to be alive in each group. */
-  readonly groups: ReadonlyMap<Group, number>;
-  /** Sealed groups before the log's end. */
-  readonly sealed: readonly Group[];
-  /** What was known to be mapped. */
-  readonly mappedBlocks: number;
 }
 
 export class Collector {
@@ -245,13 +236,22 @@ export class Collector {
   private async round(effort: Effort, newest: number, signal: AbortSignal): Promise<number | null> {
     const wasCounted = this.counted;
     const victims = wasCounted ? this.victims(effort, newest) : [];
-    const frozen = await this.freeze();
+    const frozen = (effort === 'background' && this.reusable(victims)) || (await this.freeze());
     const ordinals = new Set(victims.map(({ ordinal }) => ordinal));
-    const { readNode } = this.parts;
-    const gathered = await gather(frozen.trees, ordinals, this.blockSlotBytes, readNode, signal);
-    const retired = this.settleCounts(frozen, gathered.liveness);
+    const { gathered, retired } = await this.walk(frozen, ordinals, signal);
     if (victims.length > 0) return this.move(frozen, ordinals, gathered, signal);
     return wasCounted && retired === 0 ? null : 0;
+  }
+
+  /** Counts, retires what is dead, and gathers what the victims hold. */
+  private async walk(
+    frozen: Frozen,
+    victims: ReadonlySet<number>,
+    signal: AbortSignal,
+  ): Promise<{ gathered: Gathered; retired: number }> {
+    const { readNode } = this.parts;
+    const gathered = await gather(frozen.trees, victims, this.blockSlotBytes, readNode, signal);
+    return { gathered, retired: this.settleCounts(frozen, gathered.liveness) };
   }
 
   /** Groups to empty, beside those that are thought to be dead: the walk itself sees to them. */
@@ -283,36 +283,45 @@ export class Collector {
 
   /** Brings the map to the log, and takes all trees as they are then. */
   private freeze(): Promise<Frozen> {
-    const { writePath, checkpointer } = this.parts;
-    const { map, heads, counters, groups } = this.parts.end.parts;
-    return writePath.exclusively(async () => {
-      await checkpointer.settleMap();
-      // The walk sees for itself what they held.
-      map.forgetDropped();
-      this.walkedAtBytes = counters.loggedBytes;
-      const { snapshots } = heads;
-      return {
-        trees: [map.root, ...snapshots.map((snapshot) => snapshot.map)],
-        snapshots,
-        headsVersion: heads.version,
-        groups: new Map(groups.all().map((group) => [group, group.liveBytes])),
-        sealed: this.sealed(),
-        mappedBlocks: map.mappedBlocks,
-      };
-    });
+    return this.parts.writePath.exclusively(() => this.parts.checkpointer.freeze());
+  }
+
+  /**
+   * The maps as they stood in the log before, where that will do to empty these groups: what was
+   * overwritten since is not moved, and map nodes are written for the collector alone more rarely.
+   */
+  private reusable(victims: readonly Group[]): Frozen | null {
+    const { frozen } = this.parts.checkpointer;
+    const { heads, counters, groups } = this.parts.end.parts;
+    if (!frozen || frozen.headsVersion !== heads.version || frozen.snapshots.length > 0)
+      return null;
+    const loggedBytes = counters.loggedBytes - frozen.loggedBytes;
+    if (loggedBytes > this.garbage().liveBytes * FROZEN_SHARE) return null;
+    const areThere = victims.length > 0 && victims.every((group) => frozen.sealed.has(group));
+    // Groups that are thought to be dead are retired by what a newer walk finds.
+    return areThere && !groups.all().some(isDead) ? frozen : null;
   }
 
   /** Takes over what was counted, and retires the groups in which nothing is alive. Returns their number. */
   private settleCounts(frozen: Frozen, liveness: Liveness): number {
-    const { end } = this.parts;
+    const { end, checkpointer } = this.parts;
+    let isNew = liveness.mappedBlocks !== frozen.mappedBlocks;
     for (const [group, known] of frozen.groups) {
       const live = liveness.live.get(group.ordinal) ?? 0;
       group.liveBytes = Math.max(0, live + group.liveBytes - known);
+      frozen.groups.set(group, live);
+      isNew ||= live !== known;
     }
-    const dead = frozen.sealed.filter(({ ordinal }) => !liveness.live.has(ordinal));
+    if (isNew) checkpointer.forgetAllBut(frozen);
+    const { groups, map } = end.parts;
+    const dead = [...frozen.sealed].filter(({ ordinal }) => {
+      return !liveness.live.has(ordinal) && groups.find(ordinal);
+    });
     for (const group of dead) this.retire(group);
     this.pace.wake();
-    end.parts.map.mappedBlocks += liveness.mappedBlocks - frozen.mappedBlocks;
+    map.mappedBlocks += liveness.mappedBlocks - frozen.mappedBlocks;
+    frozen.mappedBlocks = liveness.mappedBlocks;
+    this.walkedAtBytes = frozen.loggedBytes;
     this.last = liveness;
     this.counted = true;
     return dead.length;
@@ -403,14 +412,14 @@ export class Collector {
 
   /**
    * None where waiting gains nothing, because collections have gained nothing. What is staged will leave as
-   * much dead where it overwrites, which it most likely does where much is dead already.
+   * much dead where it overwrites, which is the more likely the more is dead already.
    */
   private excess(): Excess {
     const garbage = this.garbage();
     const allowed = allowedBytes(garbage, this.groupBytes, 'background');
-    const isDue = excessBytes(garbage, this.groupBytes, 'background') > 0;
-    const coming = isDue ? this.parts.end.parts.staging.stagedBytes : 0;
-    const hopeless = this.fruitless > 0 || this.stopping.signal.aborted;
+    const overwriting = Math.min(1, garbage.garbageBytes / allowed);
+    const coming = this.parts.end.parts.staging.stagedBytes * overwriting;
+    const hopeless = this.fruitless > BAD_LUCK || this.stopping.signal.aborted;
     const bytes = hopeless ? 0 : garbage.garbageBytes + coming - allowed * PACED_SHARE;
     return { bytes, burstBytes: allowed };
   }
@@ -478,6 +487,10 @@ export class Collector {
       if (!this.isDue(newest)) break;
       rounds++;
       if ((await this.round('background', newest, signal)) === null) break;
+    }
+    // Groups that held map nodes are emptied by the next checkpoint, and retired by a walk after it.
+    if (this.gainedBytes < 0 && !signal.aborted) {
+      await this.walk(await this.freeze(), new Set(), signal);
     }
     const isFruitless =
       rounds > 0 && this.gainedBytes <= 0 && this.garbage().garbageBytes >= before;

@@ -101,6 +101,9 @@ export const COLLECT_TIME_SHARE = 0.5;
 export const ROUND_SHARE: number = 1 / 8;
 export const MIN_ROUND_BYTES: number = 8 * MIB;
 
+/** Log since a checkpoint, of all that is alive, up to which a collection goes by the maps as they were then. */
+export const FROZEN_SHARE: number = 1 / 4;
+
 /** Writers may go ahead of the collector by as much garbage again as is borne with, once in this time. */
 export const BURST_REFILL_MS = 600_000;
 

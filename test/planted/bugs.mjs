@@ -15,6 +15,7 @@ const LIMITS = ['test/unit/volume/limits.test.ts'];
 const ENGINES = ['test/unit/crypto/engines.test.ts'];
 const REPAIR = ['test/unit/repair/rebuild.test.ts', 'test/unit/repair/repair.test.ts'];
 const NBD = ['test/unit/nbd'];
+const BACKGROUND = ['test/unit/volume/background.test.ts'];
 
 /**
  * @typedef {object} PlantedBug
@@ -649,9 +650,9 @@ export const PLANTED_BUGS = [
   },
   {
     name: 'what was moved for snapshots alone counts as dead in the open group',
-    file: 'src/volume/collector.ts',
-    find: 'new Map(groups.all().map(',
-    put: 'new Map(this.sealed().map(',
+    file: 'src/volume/frozen.ts',
+    find: 'new Map(all.map(',
+    put: 'new Map(before.map(',
     tests: ['test/unit/volume/snapshots.test.ts'],
   },
   {
@@ -676,7 +677,28 @@ export const PLANTED_BUGS = [
     tests: MODEL,
   },
   {
-    name: 'moves count although the group that they stand in has failed',
+    name: 'a walk of earlier maps retires groups that were sealed since',
+    file: 'src/volume/collector.ts',
+    find: 'const dead = [...frozen.sealed].filter(',
+    put: 'const dead = this.sealed().filter(',
+    tests: BACKGROUND,
+  },
+  {
+    name: 'what a walk corrects is corrected again by the next walk of the same maps',
+    file: 'src/volume/collector.ts',
+    find: '      frozen.groups.set(group, live);\n',
+    put: '',
+    tests: BACKGROUND,
+  },
+  {
+    name: 'what a walk corrects is corrected again by a walk of later maps',
+    file: 'src/volume/collector.ts',
+    find: 'if (isNew) checkpointer.forgetAllBut(frozen);',
+    put: '',
+    tests: BACKGROUND,
+  },
+  {
+    name: 'moves count although the commit that tells of them has failed',
     file: 'src/volume/relocation.ts',
     find: 'if (!(await end.makeDurable())) continue;',
     put: 'await end.makeDurable();',

@@ -1,0 +1,127 @@
+/**
+ * Collections in the background, beside writers that overwrite blocks evenly: they go by maps of some time
+ * ago, and what they know of the groups must be true all the same.
+ */
+import { expect, it, onTestFinished, vi } from 'vitest';
+import { KIB, MIB } from '../../../src/base/bytes.js';
+import { SLOT_OVERHEAD_BYTES } from '../../../src/crypto/engine.js';
+import { NODE_FANOUT } from '../../../src/format/map-node.js';
+import type { CollectorParts } from '../../../src/volume/collector.js';
+import type { Frozen } from '../../../src/volume/frozen.js';
+import { gather } from '../../../src/volume/gather.js';
+import { makeNodeReader } from '../../../src/volume/node-reader.js';
+import type { Volume, VolumeParts } from '../../../src/volume/volume.js';
+import { seededRandom } from '../../support/versioned-disk.js';
+import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
+
+vi.mock('../../../src/volume/limits.js', async (original) => ({
+  ...(await original<object>()),
+  STAGING_BYTES: 2 * 1024 * 1024,
+  COLLECT_INTERVAL_MS: 20,
+  // Groups are sealed without a root, so that maps come to the log for the collector alone.
+  ROOT_SHARE: 1 / 4096,
+  MIN_GARBAGE_BYTES: 128 * 1024,
+  MIN_ROUND_BYTES: 1024 * 1024,
+}));
+
+const BLOCK = 4 * KIB;
+const DISK = 24 * MIB;
+const BLOCKS = DISK / BLOCK;
+const AT_ONCE = 16;
+
+/** What is counted and moved is no affair of who uses a volume. */
+interface Inside {
+  readonly parts: CollectorParts;
+  freeze(): Promise<Frozen>;
+  walk(frozen: Frozen, victims: ReadonlySet<number>, signal: AbortSignal): Promise<unknown>;
+}
+
+function partsOf(volume: Volume): VolumeParts {
+  return (volume as unknown as { parts: VolumeParts }).parts;
+}
+
+function collectorOf(volume: Volume): Inside {
+  return partsOf(volume).collector as unknown as Inside;
+}
+
+/** By ordinal of the group what is known to be alive in it, and what is. */
+async function liveBytes(volume: Volume): Promise<[known: unknown, found: unknown]> {
+  await volume.sealNow();
+  const { end, slots } = partsOf(volume);
+  const { map, groups } = end.parts;
+  const read = makeNodeReader(slots, groups);
+  const { liveness } = await gather([map.root], new Set(), BLOCK + SLOT_OVERHEAD_BYTES, read);
+  const live = groups.all().filter((group) => group.liveBytes > 0);
+  return [new Map(live.map((group) => [group.ordinal, group.liveBytes])), liveness.live];
+}
+
+async function filled(sizeBytes: number): Promise<Volume> {
+  const folder = temporaryFolder();
+  await makeVolume(folder, { data: 2, parity: 1, sizeBytes });
+  const volume = await open(folder);
+  for (let at = 0; at < sizeBytes; at += MIB) await volume.write(at, patterned(MIB, at + 1));
+  await volume.flush();
+  return volume;
+}
+
+it('moves and retires what it should, by maps that stand in the log already', async () => {
+  const volume = await filled(DISK);
+  onTestFinished(() => volume.close());
+  const walks = vi.spyOn(collectorOf(volume), 'walk');
+  const freezes = vi.spyOn(collectorOf(volume), 'freeze');
+  const random = seededRandom(1);
+  const turns = new Float64Array(BLOCKS);
+  const contents = (block: number): Uint8Array => patterned(BLOCK, block + turns[block]! * BLOCKS);
+  for (let written = 0; written < 3 * BLOCKS; written += AT_ONCE) {
+    const blocks = new Set(Array.from({ length: AT_ONCE }, () => Math.floor(random() * BLOCKS)));
+    for (const block of blocks) turns[block]!++;
+    await Promise.all([...blocks].map((block) => volume.write(block * BLOCK, contents(block))));
+  }
+  const rounds = walks.mock.calls.length;
+  expect(rounds).toBeGreaterThan(20);
+  expect(freezes.mock.calls.length).toBeLessThan(rounds * 0.8);
+
+  const [known, found] = await liveBytes(volume);
+  expect(known).toEqual(found);
+  for (let block = 0; block < BLOCKS; block++) {
+    if (turns[block] === 0) continue;
+    const bytes = new Uint8Array(BLOCK);
+    await volume.read(block * BLOCK, bytes);
+    expect(Buffer.compare(bytes, contents(block)), `block ${block}`).toBe(0);
+  }
+}, 60_000);
+
+it('counts once what was dropped unseen, however often it walks', async () => {
+  // So large that what is dropped makes no collection due.
+  const sizeBytes = 2 * DISK;
+  const trimmedBytes = 3 * NODE_FANOUT * BLOCK;
+  const before = await filled(sizeBytes);
+  await before.close();
+  const volume = await open(before.context.folder);
+  onTestFinished(() => volume.close());
+  const collector = collectorOf(volume);
+  const check = async (): Promise<void> => {
+    const [known, found] = await liveBytes(volume);
+    expect(known).toEqual(found);
+    expect((await volume.status()).mappedBytes).toBe(sizeBytes - trimmedBytes);
+  };
+  const walk = (frozen: Frozen): Promise<unknown> =>
+    collector.walk(frozen, new Set(), new AbortController().signal);
+
+  await volume.trim(0, trimmedBytes);
+  await volume.flush();
+  expect(partsOf(volume).end.parts.map.hasDropped).toBe(true);
+  const frozen = await collector.freeze();
+  // The maps come to the log once more before that has been counted.
+  await volume.write(sizeBytes - BLOCK, patterned(BLOCK, 9));
+  await volume.sealNow();
+  const { checkpointer } = collector.parts;
+  expect(checkpointer.frozen).not.toBe(frozen);
+  await walk(frozen);
+  expect(checkpointer.frozen, 'what was noted before the walk').toBeNull();
+  await check();
+  for (let i = 0; i < 2; i++) {
+    await walk(frozen);
+    await check();
+  }
+});
