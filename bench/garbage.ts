@@ -4,7 +4,7 @@
  * is, the throughput of a collection, and the walk that counts what is alive of 100 GiB.
  *
  * Write amplification is what went into the log for each byte written, map and moves included and parity
- * not, once as much has been written as the disk holds. A group is 1/32 of the disk.
+ * not, once twice as much has been written as the disk holds. A group is 1/32 of the disk.
  */
 import { MIB } from '../src/base/bytes.js';
 import { kernelRandomness } from '../src/base/randomness.js';
@@ -108,7 +108,7 @@ async function amplification(
       Math.random() < 0.9 ? Math.random() * 0.1 : 0.1 + Math.random() * 0.9;
     const draw = kind === 'uniform' ? Math.random : skewed;
     await fill(volume, bytes);
-    await overwrite(volume, blocks, blocks, draw);
+    await overwrite(volume, blocks, blocks * 2, draw);
     const before = await volume.status();
     await overwrite(volume, blocks, blocks * 2, draw);
     const after = await volume.status();
