@@ -67,7 +67,9 @@ function failingTests(copy, tests) {
     const { testResults } = JSON.parse(readFileSync(report, 'utf8'));
     return testResults.flatMap(({ assertionResults, message }) => {
       // The program's own checks may be the first to notice.
-      const isChecked = message !== '' && !/SyntaxError|Transform failed|PARSE_ERROR|Cannot find module/.test(message);
+      const isChecked =
+        message !== '' &&
+        !/SyntaxError|Transform failed|PARSE_ERROR|Cannot find module/.test(message);
       if (assertionResults.length === 0 && isChecked) return [message.split('\n')[0]];
       return assertionResults
         .filter(({ status }) => status === 'failed')
