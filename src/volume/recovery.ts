@@ -39,7 +39,7 @@ import { CommitReader, type ReadCommit } from './commit-reader.js';
 import { GroupTable, liveAccount } from './group-table.js';
 import { Heads } from './heads.js';
 import { makeNodeReader } from './node-reader.js';
-import { rootsFromReplicas } from './replicas.js';
+import { readReplicatedRoot, rootsFromReplicas } from './replicas.js';
 
 export interface RecoveryOptions {
   readonly readOnly: boolean;
@@ -50,6 +50,10 @@ export interface RecoveryOptions {
 }
 
 export interface Recovered {
+  /**
+   * The newest root that the log came through. Its file may be lost, or was never written: who went on from an
+   * older one would give its generation away again, and to a remote that has it be another copy's writer.
+   */
   readonly base: Root;
   readonly roots: RootFile[];
   readonly groups: GroupTable;
@@ -73,27 +77,16 @@ export async function recover(
 ): Promise<Recovered> {
   const { roots, foreign } = await readRoots(context);
   for (const name of foreign) options.onNotice(`roots/${name} is damaged or of another volume`);
-  const candidates = await rootsToTry(context, slots, roots, foreign);
-  if (candidates.length === 0) {
+  const recovery = new Recovery(context, slots, options, roots);
+  const recovered =
+    (await recovery.fromAny(roots)) ??
+    (await recovery.fromAny(await replicas(context, slots, roots)));
+  if (recovered) return recovered;
+  if (recovery.missed.length === 0) {
     throw new ChunkvolError(
       'lost',
       `no root of the volume in ${context.folder} can be read; run chunkvol repair --from a remote`,
     );
-  }
-  const recovery = new Recovery(context, slots, options, roots);
-  // What a root leads to was durable before the root was, whether it can be opened now or not.
-  const missed: RootFile[] = [];
-  for (const candidate of candidates) {
-    const { root, name } = candidate;
-    const durableUpTo = Math.max(0, ...missed.map((each) => each.root.tail.sequence - 1));
-    const recovered = await recovery.from(root, durableUpTo);
-    if (recovered) {
-      const lost = missed.filter((each) => each.root.tail.sequence > recovered.end.sequence);
-      const paths = lost.map((each) => `${rootFolder(context)}/${each.name}`);
-      return { ...recovered, astray: [...recovered.astray, ...paths] };
-    }
-    missed.push(candidate);
-    options.onNotice(`root ${name.slice(0, 8)} (generation ${root.generation}) misses chunk files`);
   }
   throw new ChunkvolError(
     'lost',
@@ -102,27 +95,20 @@ export async function recover(
   );
 }
 
-/**
- * The newest first. In the place of files that cannot be read now stand the replicas of the same roots: who
- * went on from an older one would give their generation away again, and to a remote that has them it would
- * be another copy's writer.
- */
-async function rootsToTry(
+/** Roots that are not among these, from their replicas. */
+async function replicas(
   context: StoreContext,
   slots: SlotReader,
   roots: readonly RootFile[],
-  foreign: readonly string[],
-): Promise<readonly RootFile[]> {
-  const [newest] = roots;
-  if (newest && foreign.length === 0) return roots;
-  const replicas = await rootsFromReplicas(context, slots);
-  if (!newest) return replicas;
-  const isMissed = ({ name, root }: RootFile): boolean =>
-    foreign.includes(name) && root.generation > newest.root.generation;
-  return [...replicas.filter(isMissed), ...roots];
+): Promise<RootFile[]> {
+  const found = await rootsFromReplicas(context, slots);
+  return found.filter(({ name }) => roots.every((root) => root.name !== name));
 }
 
 class Recovery {
+  /** Roots that do not qualify. What they lead to was durable before they were, whether it is there or not. */
+  readonly missed: RootFile[] = [];
+
   constructor(
     private readonly context: StoreContext,
     private readonly slots: SlotReader,
@@ -130,11 +116,33 @@ class Recovery {
     private readonly roots: RootFile[],
   ) {}
 
+  /** The state that grew from the first of these roots, the newest first, that qualifies; null when none does. */
+  async fromAny(candidates: readonly RootFile[]): Promise<Recovered | null> {
+    const { context, missed } = this;
+    for (const candidate of candidates) {
+      const { root, name } = candidate;
+      const durableUpTo = Math.max(0, ...missed.map((each) => each.root.tail.sequence - 1));
+      const recovered = await this.from(root, durableUpTo);
+      if (recovered) {
+        const lost = this.roots.filter((each) => {
+          return missed.includes(each) && each.root.tail.sequence > recovered.end.sequence;
+        });
+        const paths = lost.map((each) => `${rootFolder(context)}/${each.name}`);
+        return { ...recovered, astray: [...recovered.astray, ...paths] };
+      }
+      missed.push(candidate);
+      this.options.onNotice(
+        `root ${name.slice(0, 8)} (generation ${root.generation}) misses chunk files`,
+      );
+    }
+    return null;
+  }
+
   /**
    * The state that grew from `root`; null when the root does not qualify. Commits up to `durableUpTo` are
    * known to have been durable.
    */
-  async from(root: Root, durableUpTo: number): Promise<Recovered | null> {
+  private async from(root: Root, durableUpTo: number): Promise<Recovered | null> {
     const known = knownNames(this.context, root);
     let catalog = await readCatalog(this.context, known);
     if (!this.options.readOnly && (await finishSeals(this.context, catalog, root.groups))) {
@@ -154,7 +162,7 @@ class Recovery {
       .filter((group) => group.state !== 'sealed')
       .map((group) => ({ group, point: forward.ends.get(group.ordinal) ?? null }));
     return {
-      base: root,
+      base: forward.newest,
       roots: this.roots,
       groups,
       map: forward.map,
@@ -225,11 +233,13 @@ class RollForward {
   readonly ends = new Map<number, LogPoint>();
   point: LogPoint;
   nextOrdinal: number;
+  /** The root that was begun with, or the newest of those that groups carry which were passed. */
+  newest: Root;
   private readonly reader: CommitReader;
 
   constructor(
     private readonly context: StoreContext,
-    slots: SlotReader,
+    private readonly slots: SlotReader,
     private readonly options: RecoveryOptions,
     private readonly root: Root,
     private readonly groups: GroupTable,
@@ -238,6 +248,7 @@ class RollForward {
     private durableUpTo: number,
   ) {
     this.point = root.tail;
+    this.newest = root;
     this.nextOrdinal = root.nextOrdinal;
     this.durableUpTo = Math.max(durableUpTo, root.tail.durableUpTo, root.tail.sequence - 1);
     this.reader = new CommitReader(context, slots, root.blockBytes);
@@ -289,13 +300,24 @@ class RollForward {
       await this.apply(group, commit);
     }
     this.ends.set(group.ordinal, this.point);
-    if (group.state === 'sealed') return;
+    if (group.state === 'sealed') {
+      await this.passRoot(group);
+      return;
+    }
     if (open) {
       const beyond = await this.reader.durableBeyond(group, this.point);
       this.durableUpTo = Math.max(this.durableUpTo, beyond);
     }
     group.state = 'cut';
     group.end = this.point.address;
+  }
+
+  /** A sealed group may carry the root that was made at its end. */
+  private async passRoot(group: Group): Promise<void> {
+    const replica = this.catalog.groups.get(toHex(group.id))?.manifest?.root;
+    if (!replica || this.point.address !== group.end) return;
+    const found = await readReplicatedRoot(this.context, this.slots, group, replica);
+    if (found && found.root.tail.sequence === this.point.sequence) this.newest = found.root;
   }
 
   /** Groups beside the log end where it says: what it does not tell of does not count. */

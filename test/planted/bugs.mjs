@@ -677,6 +677,13 @@ export const PLANTED_BUGS = [
     tests: MODEL,
   },
   {
+    name: 'a root whose file is lost gives its generation to another one',
+    file: 'src/volume/recovery.ts',
+    find: 'this.newest = found.root;',
+    put: 'void found;',
+    tests: DAMAGE,
+  },
+  {
     name: 'a walk of earlier maps retires groups that were sealed since',
     file: 'src/volume/collector.ts',
     find: 'const dead = [...frozen.sealed].filter(',

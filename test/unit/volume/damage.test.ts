@@ -4,8 +4,10 @@
  */
 import { describe, expect, it, vi } from 'vitest';
 import { isChunkvolError } from '../../../src/base/errors.js';
+import { readRoots } from '../../../src/store/root-files.js';
 import { Dice } from '../../simulation/dice.js';
 import { SimulatedFiles } from '../../simulation/files.js';
+import * as heads from '../../simulation/heads.js';
 import { FOLDER, SHAPES, World, type Shape } from '../../simulation/world.js';
 import { simulate } from '../../simulation/simulate.js';
 
@@ -163,6 +165,32 @@ describe('the roots', () => {
       }
     });
   });
+});
+
+describe('roots after a sync, of which the newest are gone', () => {
+  it.each(Object.entries(DAMAGES))(
+    'make no stranger of the volume to its remote (%s)',
+    async (_, damage) => {
+      await simulate(10, async (seed) => {
+        const world = await makeWorld(seed, SHAPES[seed % SHAPES.length]!, 10);
+        const { dice } = world;
+        await heads.sync(world);
+        for (let i = 0; i < 10; i++) await world.step();
+        await heads.sync(world);
+        const { context } = world.volume!;
+        if (dice.chance(0.5)) await world.close();
+        world.kill();
+        const { roots } = await readRoots({ ...context, files: world.files });
+        for (const { name } of roots.slice(0, 1 + dice.below(roots.length))) {
+          const path = `${FOLDER}/roots/${name}`;
+          world.files.poke(path, damage(world.files.peek(path)!, 0, dice));
+        }
+        world.ledger.forgetContents();
+        await world.reopen();
+        await heads.checkRemote(world);
+      });
+    },
+  );
 });
 
 describe('sealed groups', () => {
