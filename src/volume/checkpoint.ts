@@ -113,8 +113,8 @@ export class Checkpointer {
     return this.noteSettled();
   }
 
-  /** What was known of the groups since then was wrong. */
-  forgetAllBut(frozen: Frozen): void {
+  /** What was known of the groups since then is not to be relied on. */
+  forgetAllBut(frozen: Frozen | null): void {
     if (this.settled !== frozen) this.settled = null;
   }
 

@@ -158,6 +158,17 @@ export class Relocation {
   }
 
   private async commit(moves: Moves, order: Uint32Array, survived: number): Promise<void> {
+    const { checkpointer } = this.parts;
+    const { frozen } = checkpointer;
+    try {
+      await this.placeAndTell(moves, order, survived);
+    } finally {
+      // A checkpoint between may have found groups sealed that hold blocks of which no map knew yet.
+      checkpointer.forgetAllBut(frozen);
+    }
+  }
+
+  private async placeAndTell(moves: Moves, order: Uint32Array, survived: number): Promise<void> {
     const { end, survivors, checkpointer } = this.parts;
     const { log, map } = end.parts;
     const entries = await survivors.place(moves, survived);

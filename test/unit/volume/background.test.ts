@@ -91,6 +91,34 @@ it('moves and retires what it should, by maps that stand in the log already', as
   }
 }, 60_000);
 
+it('does not go by maps from the middle of a move, when groups hold what no map names yet', async () => {
+  const volume = await filled(DISK);
+  onTestFinished(() => volume.close());
+  const { checkpointer, writePath } = collectorOf(volume).parts;
+  for (let at = 0; at < DISK; at += 2 * BLOCK) await volume.write(at, patterned(BLOCK, at + 9));
+  await volume.sealNow();
+  // With nothing else to be written, it is moves that find no room, and so close the group.
+  const writerFor = checkpointer.writerFor.bind(checkpointer);
+  let closed = 0;
+  vi.spyOn(checkpointer, 'writerFor').mockImplementation(async (...wanted) => {
+    await checkpointer.closeGroup(false);
+    expect(checkpointer.frozen).not.toBeNull();
+    closed++;
+    return writerFor(...wanted);
+  });
+  const exclusively = writePath.exclusively.bind(writePath);
+  vi.spyOn(writePath, 'exclusively').mockImplementation(async (work) => {
+    const before = closed;
+    const result = await exclusively(work);
+    if (closed > before) expect(checkpointer.frozen).toBeNull();
+    return result;
+  });
+  await volume.collect({ aggressive: true });
+  expect(closed).toBeGreaterThan(2);
+  const [known, found] = await liveBytes(volume);
+  expect(known).toEqual(found);
+});
+
 it('counts once what was dropped unseen, however often it walks', async () => {
   // So large that what is dropped makes no collection due.
   const sizeBytes = 2 * DISK;
