@@ -284,6 +284,7 @@ export function decodeInner(plain: Uint8Array, outer: RootOuter, outerPlain: Uin
     lineage: readLineage(reader),
     snapshots: readSnapshots(reader),
   };
+  reader.require(inner.tail.sequence > 0, 'a tail before the first commit');
   const groups = outer.groups.map((group) => ({ ...group, liveBytes: reader.u64() }));
   skipExtensions(reader);
   reader.end();

@@ -138,7 +138,7 @@ const root: fc.Arbitrary<Root> = geometry.chain((shape) =>
     tail: fc.record({
       ordinal: u32,
       address: sectors(2 ** 40),
-      sequence: u48,
+      sequence: u48.map((number) => number + 1),
       chain: bytes(32),
       durableUpTo: u48,
     }),
@@ -216,6 +216,9 @@ describe('every record comes back as it was written', () => {
         expect(decodeInner(inner, outer, outerBytes)).toEqual(original);
         const other = encodeOuter({ ...original, generation: original.generation + 1 });
         expect(() => decodeInner(inner, decodeOuter(other), other)).toThrow(FormatError);
+        const tail = { ...original.tail, sequence: 0 };
+        const early = encodeInner({ ...original, tail }, outerBytes);
+        expect(() => decodeInner(early, outer, outerBytes)).toThrow(FormatError);
       }),
       { numRuns: 50 },
     );
