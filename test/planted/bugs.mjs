@@ -467,7 +467,7 @@ export const PLANTED_BUGS = [
     file: 'src/volume/staging.ts',
     find: 'this.oldestBlocks(this.holes.size > 0 ? 0 : maxBlocks)',
     put: 'this.oldestBlocks(maxBlocks)',
-    tests: LIMITS,
+    tests: ['test/unit/volume/staging.test.ts'],
   },
   {
     name: 'writes of the same block do not wait for one another',
