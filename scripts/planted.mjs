@@ -126,7 +126,9 @@ function writeTable(file, planted) {
   });
   const caught = lines.filter((line) => line.endsWith('` |')).length;
   const day = new Date().toISOString().slice(0, 10);
-  const head = `${caught} of ${lines.length} caught (${day}).\n\n| bug | planted in | caught by |\n| --- | --- | --- |`;
+  const notRun = lines.filter((line) => line.endsWith(`| ${NOT_RUN} |`)).length;
+  const others = notRun > 0 ? ` ${notRun} have not been run to the end yet on this list.` : '';
+  const head = `${caught} of ${lines.length} caught (the last on ${day}).${others}\n\n| bug | planted in | caught by |\n| --- | --- | --- |`;
   writeFileSync(
     file,
     `${before}${MARKS[0]}\n\n${head}\n${lines.join('\n')}\n\n${MARKS[1]}${after}`,

@@ -110,7 +110,7 @@ export class Checkpointer {
     await this.settleMap();
     // Whoever walks them sees for itself what was dropped.
     this.end.parts.map.forgetDropped();
-    return this.noteSettled();
+    return this.settled ?? this.noteSettled();
   }
 
   /** What was known of the groups since then is not to be relied on. */

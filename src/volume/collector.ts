@@ -21,6 +21,7 @@ import type { MapPointer, Snapshot } from '../format/snapshot.js';
 import type { SlotReader } from '../store/slot-reader.js';
 import type { ReadNode } from './block-map.js';
 import type { Checkpointer } from './checkpoint.js';
+import type { Frozen } from './frozen.js';
 import {
   allowedBytes,
   chooseVictims,
@@ -30,7 +31,6 @@ import {
   type Effort,
   type Garbage,
 } from './garbage.js';
-import type { Frozen } from './frozen.js';
 import { gather, type Gathered } from './gather.js';
 import {
   COLLECT_INTERVAL_MS,
@@ -276,9 +276,8 @@ export class Collector {
 
   /** Sealed groups that lie wholly before the end of the log. */
   private sealed(): Group[] {
-    const { groups } = this.parts.end.parts;
-    const { ordinal } = this.parts.end.durable;
-    return groups.all().filter((group) => group.state === 'sealed' && group.ordinal < ordinal);
+    const { end } = this.parts;
+    return end.parts.groups.sealedBefore(end.durable.ordinal);
   }
 
   /** Brings the map to the log, and takes all trees as they are then. */

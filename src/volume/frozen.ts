@@ -25,15 +25,13 @@ export interface Frozen {
 export function freezeMaps(parts: LogEndParts, ordinal: number): Frozen {
   const { map, heads, groups, counters } = parts;
   const { snapshots, version } = heads;
-  const all = groups.all();
-  const before = all.filter((group) => group.state === 'sealed' && group.ordinal < ordinal);
   return {
     trees: [map.root, ...snapshots.map((snapshot) => snapshot.map)],
     snapshots,
     headsVersion: version,
     loggedBytes: counters.loggedBytes,
-    groups: new Map(all.map((group) => [group, group.liveBytes])),
-    sealed: new Set(before),
+    groups: new Map(groups.all().map((group) => [group, group.liveBytes])),
+    sealed: new Set(groups.sealedBefore(ordinal)),
     mappedBlocks: map.mappedBlocks,
   };
 }

@@ -41,6 +41,11 @@ export class GroupTable {
     return inOrder(this.groups);
   }
 
+  /** Sealed groups that lie wholly before the group in which the log ends, in order of ordinals. */
+  sealedBefore(ordinal: number): Group[] {
+    return this.all().filter((group) => group.state === 'sealed' && group.ordinal < ordinal);
+  }
+
   /** The present state needs the group no more, for good. */
   retire(group: Group): void {
     this.groups.delete(group.ordinal);

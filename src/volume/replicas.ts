@@ -1,6 +1,6 @@
-/** Roots from their replicas in sealed groups: the way in when roots/ is lost. */
-import { readCatalog } from '../store/catalog.js';
+/** Roots from their replicas in sealed groups: the way in when roots/ is lost, and what recovery passes. */
 import type { RootReplica } from '../format/footer.js';
+import { readCatalog } from '../store/catalog.js';
 import type { StoreContext } from '../store/context.js';
 import { makeGroup, type Group } from '../store/group.js';
 import { openRoot, rootName, type RootFile } from '../store/root-files.js';

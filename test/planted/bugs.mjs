@@ -651,8 +651,8 @@ export const PLANTED_BUGS = [
   {
     name: 'what was moved for snapshots alone counts as dead in the open group',
     file: 'src/volume/frozen.ts',
-    find: 'new Map(all.map(',
-    put: 'new Map(before.map(',
+    find: 'new Map(groups.all().map(',
+    put: 'new Map(groups.sealedBefore(ordinal).map(',
     tests: ['test/unit/volume/snapshots.test.ts'],
   },
   {

@@ -60,8 +60,7 @@ export async function failEach(
 export function failAt(
   files: SimulatedFiles,
   index: number,
-  outcome: Outcome,
-  { lasting = false, only, stopsAfter = Infinity }: Partial<FailOptions> = {},
+  { outcome, lasting = false, only, stopsAfter = Infinity }: FailOptions,
 ): { kind: CallKind | null } {
   const state: { kind: CallKind | null } = { kind: null };
   let passed = -1;
@@ -84,7 +83,7 @@ async function tryOnce(
   options: FailOptions,
 ): Promise<CallKind | null> {
   await operation.prepare?.(world);
-  const state = failAt(world.files, index, options.outcome, options);
+  const state = failAt(world.files, index, options);
   world.tolerated = CLEAR;
   const done = await world.attempt(() => operation.run(world));
   if (done.kind === 'failed') world.tolerate(done.error);

@@ -77,8 +77,7 @@ export class IndependentReader {
     const keys = await unlock(folder, credential);
     const found = surveyChunks(folder, keys);
     const inFolder = readRoots(folder, keys);
-    const roots = inFolder.length > 0 ? inFolder : replicas(folder, keys, found);
-    for (const root of roots.sort((a, b) => b.generation - a.generation)) {
+    for (const root of [...newestFirst(inFolder), ...newestFirst(replicas(folder, keys, found))]) {
       if (options.closedOnly && !root.closed) continue;
       const reader = new IndependentReader(folder, keys, found, root);
       if (!root.groups.every((group) => reader.enterGroup(group))) continue;
@@ -341,4 +340,8 @@ export class IndependentReader {
     this.changes = [];
     this.nodes.clear();
   }
+}
+
+function newestFirst(roots: readonly Root[]): Root[] {
+  return [...roots].sort((a, b) => b.generation - a.generation);
 }

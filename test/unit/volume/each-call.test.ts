@@ -296,7 +296,7 @@ describe('any single call that fails', () => {
         const opened = await world.open();
         if (opened.kind !== 'worked') throw world.explained('cannot be opened');
         world.volume = opened.value;
-        const state = failAt(world.files, index, index % 2 ? 'EIO' : 'ENOSPC');
+        const state = failAt(world.files, index, { outcome: index % 2 ? 'EIO' : 'ENOSPC' });
         await repair(world).catch((error: unknown) => {
           if (!isChunkvolError(error, ...CLEAR)) throw error;
         });
@@ -319,7 +319,7 @@ describe('any single call that fails', () => {
       const files = new SimulatedFiles(index);
       const random = new SimulatedRandomness(new Dice(index));
       const world = { files, clock: new SimulatedClock(), random, engine: chooseEngine() };
-      const state = failAt(files, index, index % 2 ? 'EIO' : 'ENOSPC');
+      const state = failAt(files, index, { outcome: index % 2 ? 'EIO' : 'ENOSPC' });
       const failed = await createVolume(world, FOLDER, {
         name: 'disk',
         sizeBytes: 1024 * KIB,
