@@ -3,7 +3,8 @@
  *
  * A skipped test is easily overlooked, and a suite that skips itself proves nothing. So each is named,
  * and where nothing may be skipped (CI) one is enough to make the run fail. With
- * $CHUNKVOL_TEST_COUNTS naming a file, `PASSED FAILED SKIPPED` is appended to it as one line.
+ * $CHUNKVOL_TEST_COUNTS naming a file, `PASSED FAILED SKIPPED` is appended to it as one line, and a line
+ * `failed: NAME: REASON` for each test that failed.
  */
 import { appendFileSync } from 'node:fs';
 import type { Reporter, TestCase, TestModule, TestSuite } from 'vitest/node';
@@ -18,6 +19,8 @@ export const NEEDS_MARK = 'needs ';
 interface Counts {
   passed: number;
   failed: number;
+  /** Name and reason of each test that failed. */
+  readonly failures: string[];
   /** Names of the tests that were skipped, by what they were skipped for. */
   readonly skipped: Map<string, string[]>;
 }
@@ -38,22 +41,31 @@ export class Summary implements Reporter {
       process.exitCode = 1;
     }
     const path = process.env.CHUNKVOL_TEST_COUNTS;
-    if (path) appendFileSync(path, `${counts.passed} ${counts.failed} ${skippedCount}\n`);
+    if (!path) return;
+    const lines = counts.failures.map((failure) => `failed: ${failure}\n`);
+    const sums = `${counts.passed} ${counts.failed} ${skippedCount}\n`;
+    appendFileSync(path, sums + lines.join(''));
   }
 }
 
 function count(modules: readonly TestModule[]): Counts {
-  const counts: Counts = { passed: 0, failed: 0, skipped: new Map() };
+  const counts: Counts = { passed: 0, failed: 0, failures: [], skipped: new Map() };
   for (const module of modules) {
     counts.failed += loadFailures(module);
     for (const test of module.children.allTests()) {
-      const { state } = test.result();
+      const { state, errors } = test.result();
       if (state === 'passed') counts.passed++;
-      else if (state === 'failed') counts.failed++;
-      else note(counts.skipped, reasonOf(test), test.fullName);
+      else if (state === 'failed') {
+        counts.failed++;
+        counts.failures.push(`${test.fullName}: ${firstLine(errors?.[0]?.message)}`);
+      } else note(counts.skipped, reasonOf(test), test.fullName);
     }
   }
   return counts;
+}
+
+function firstLine(message: string | undefined): string {
+  return message?.split('\n', 1)[0] ?? 'no reason given';
 }
 
 /** Files and suites that failed outside of any test: at import, in a hook. */
