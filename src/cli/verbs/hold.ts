@@ -1,5 +1,5 @@
 /** `chunkvol hold`: keeps all files of the volume where they are while a command runs. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import * as os from 'node:os';
 import type { Command } from 'commander';
 import { errnoOf, errorMessage } from '../../base/errors.js';
@@ -50,8 +50,9 @@ async function runHold(words: readonly string[], options: GlobalOptions): Promis
 
 /** Runs it with our input and output; its exit status, or 128 and the number of the signal that ended it. */
 async function runCommand([program, ...words]: readonly string[]): Promise<number> {
+  // From before it runs: a signal must not end us and leave it behind.
+  const stopPassing = passSignals((signal) => child.kill(signal));
   const child = spawn(program!, words, { stdio: 'inherit', env: environmentForOthers() });
-  const stopPassing = passSignals(child);
   try {
     return await new Promise<number>((resolve, reject) => {
       child.once('error', reject);
@@ -68,11 +69,8 @@ async function runCommand([program, ...words]: readonly string[]): Promise<numbe
 }
 
 /** The terminal sends SIGINT to both; the others are meant for the command as well. */
-function passSignals(child: ChildProcess): () => void {
+function passSignals(pass: (signal: NodeJS.Signals) => void): () => void {
   const ignore = (): void => undefined;
-  const pass = (signal: NodeJS.Signals): void => {
-    child.kill(signal);
-  };
   process.on('SIGINT', ignore).on('SIGTERM', pass).on('SIGHUP', pass);
   return () => {
     process.off('SIGINT', ignore).off('SIGTERM', pass).off('SIGHUP', pass);
