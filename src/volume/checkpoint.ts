@@ -157,7 +157,10 @@ export class Checkpointer {
    */
   async closeGroup(full: boolean): Promise<boolean> {
     await this.sealing;
-    await this.survivors.sealAll();
+    const failure = await this.survivors.sealAll();
+    // Without room for what was moved no root is closed; but a log that is full goes on.
+    // eslint-disable-next-line @typescript-eslint/only-throw-error -- the error is handed on as it came
+    if (failure !== null && !full) throw failure;
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
       const { replacements } = this.end;
       const nodes = this.end.parts.map.takeDirty();

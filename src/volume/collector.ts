@@ -190,6 +190,7 @@ export class Collector {
     onProgress: CollectOptions['onProgress'],
   ): Promise<CollectReport> {
     const { writePath, retention, end } = this.parts;
+    const { space } = end.parts;
     await writePath.seal();
     // The group that the log ends in cannot be emptied: another one takes its place.
     await writePath.renewRoot();
@@ -198,9 +199,9 @@ export class Collector {
     let movedBytes = 0;
     this.counted = false;
     await this.round(effort, newest, signal);
-    // What is wholly dead makes room, where there is none, for what has to be moved.
-    const isShort = retention.retiredBytes > 0 && (await end.parts.space.isShort());
-    const first = isShort ? await this.deleteRetired(0, ROOTS_BY_HAND) : NOTHING;
+    // What is wholly dead makes room, where there is none, for what has to be moved; else the reserve does.
+    const first = (await space.isShort()) ? await this.deleteRetired(0, ROOTS_BY_HAND) : NOTHING;
+    if (await space.isShort()) await space.giveUpReserve();
     for (;;) {
       const moved = await this.round(effort, newest, signal);
       if (moved === null) break;
@@ -249,8 +250,13 @@ export class Collector {
     victims: ReadonlySet<number>,
     signal: AbortSignal,
   ): Promise<{ gathered: Gathered; retired: number }> {
-    const { readNode } = this.parts;
-    const gathered = await gather(frozen.trees, victims, this.blockSlotBytes, readNode, signal);
+    const { readNode, checkpointer } = this.parts;
+    const work = gather(frozen.trees, victims, this.blockSlotBytes, readNode, signal);
+    const gathered = await work.catch((error: unknown) => {
+      // Whatever it was, the next collection goes by the maps as they are then.
+      checkpointer.forgetAllBut(null);
+      throw error;
+    });
     return { gathered, retired: this.settleCounts(frozen, gathered.liveness) };
   }
 
@@ -476,6 +482,8 @@ export class Collector {
 
   private async collectInBackground(): Promise<void> {
     const { signal } = this.stopping;
+    // While one waits no root is closed, and nothing that is retired can go.
+    this.parts.end.parts.cutGroups.sealInBackground();
     const before = this.garbage().garbageBytes;
     let rounds = 0;
     this.running = true;

@@ -84,6 +84,23 @@ export class CommitReader {
     return { header, entries: body.entries, positions: verified.positions, end };
   }
 
+  /** Whether blocks stand whole in a group at these positions. */
+  async holds(group: Group, blocks: Float64Array, positions: Uint32Array): Promise<boolean> {
+    const { blockBytes: plainBytes } = this;
+    for (let at = 0; at < blocks.length;) {
+      const run = {
+        address: positions[at]! * 8,
+        plainBytes,
+        kind: SLOT_KIND.block,
+        numbers: [] as number[],
+      };
+      do run.numbers.push(blocks[at++]!);
+      while (at < blocks.length && continues(run, positions[at]! * 8, group.geometry));
+      if (!(await this.opens(group, group.keys.slot, run))) return false;
+    }
+    return true;
+  }
+
   /**
    * Looks for commit headers behind `point`, where the chain has ended: the highest `durableUpTo` that
    * any of them knew of. That tells a torn end, which nobody was promised, from lost writes.

@@ -21,6 +21,8 @@ export class CutGroups {
   private waiting: Waiting[] = [];
   /** Why the last one that could not be sealed could not. */
   private failure: unknown = null;
+  /** What was last told of each group. */
+  private readonly told = new Map<Group, string>();
   private running: Promise<void> = Promise.resolve();
 
   constructor(
@@ -66,13 +68,21 @@ export class CutGroups {
       const before = [...entry.group.paths];
       try {
         await this.sealOne(entry);
+        this.told.delete(entry.group);
       } catch (error) {
         this.waiting.push(entry);
         this.failure = error;
-        this.onNotice(`${groupLabel(entry.group)} stays without parity: ${errorMessage(error)}`);
+        this.tell(entry.group, errorMessage(error));
       }
       for (const path of before) this.openFiles.forget(path);
     }
+  }
+
+  /** Once: it is tried again and again. */
+  private tell(group: Group, reason: string): void {
+    if (this.told.get(group) === reason) return;
+    this.told.set(group, reason);
+    this.onNotice(`${groupLabel(group)} stays without parity: ${reason}`);
   }
 
   private async sealOne({ group, cut }: Waiting): Promise<void> {

@@ -4,8 +4,9 @@
  *   the newest root that qualifies  ->  roll forward, commit by commit, group by group  ->  the cut
  *
  * A root qualifies when each of its sealed groups has k members of a plausible size, and the files of
- * its other groups are as long as it says. From its tail on, the log is followed through the groups
- * whose headers name the one before as their predecessor, each ending it at the cut that it names.
+ * its other groups are as long as it says; in a copy, only when all of its groups are sealed. From its
+ * tail on, the log is followed through the groups whose headers name the one before as their predecessor,
+ * each ending it at the cut that it names.
  *
  * Nothing is written here but what finishes a seal that was decided already, and the removal of files
  * that never counted. What was flushed is never dropped silently: when commits that are known to have
@@ -131,9 +132,8 @@ class Recovery {
         return { ...recovered, astray: [...recovered.astray, ...paths] };
       }
       missed.push(candidate);
-      this.options.onNotice(
-        `root ${name.slice(0, 8)} (generation ${root.generation}) misses chunk files`,
-      );
+      const label = `root ${name.slice(0, 8)} (generation ${root.generation})`;
+      this.options.onNotice(`${label} needs chunk files that are not here whole`);
     }
     return null;
   }
@@ -192,6 +192,8 @@ class Recovery {
         return stat.bytes >= memberBytes(group.geometry, entry.end, place);
       }),
     );
+    // Files that were written ahead are long enough, whatever of them came along.
+    if (entry.state !== 'sealed' && this.options.isCopy) return null;
     const { data } = group.geometry;
     if (entry.state === 'sealed') {
       if (healthy.filter(Boolean).length < data) return null;
@@ -207,9 +209,8 @@ class Recovery {
     return found && sha256(found.bytes);
   }
 
-  /** An open group that is not all there: lost writes in a volume's own folder, a torn copy elsewhere. */
-  private incomplete(group: Group, healthy: readonly boolean[]): Group | null {
-    if (this.options.isCopy) return null;
+  /** An open group that is not all there: lost writes. */
+  private incomplete(group: Group, healthy: readonly boolean[]): null {
     const place = healthy.indexOf(false);
     const message = `${group.paths[place]!} of the open ${groupLabel(group)} is missing or too short`;
     if (mayMiss(this.options)) {
@@ -374,7 +375,7 @@ class RollForward {
     for (const entry of entries) {
       if (entry.kind !== 'move') continue;
       const group = this.survivors(entry.group);
-      if (group && (await this.reaches(group, entry.group.end))) {
+      if (group && (await this.reaches(group, entry))) {
         this.groups.add(group);
         continue;
       }
@@ -396,13 +397,19 @@ class RollForward {
     return found.manifest ? sealedGroup(this.context, found) : openGroup(this.context, found);
   }
 
-  /** Whether files are as long as a group that ends there, or further on, must have them. */
-  private async reaches(group: Group, end: number): Promise<boolean> {
+  /** Whether files are as long as what was moved to a group must have them; in a copy, whether it is there. */
+  private async reaches(
+    group: Group,
+    { group: { end }, blocks, positions }: MoveEntry,
+  ): Promise<boolean> {
     if (group.state === 'sealed') return group.end >= end && this.isWhole(group);
     const { geometry, paths } = group;
     const data = paths.slice(0, geometry.data);
     const stats = await Promise.all(data.map((path) => this.context.files.stat(path)));
-    return stats.every((each, place) => (each?.bytes ?? 0) >= memberBytes(geometry, end, place));
+    return (
+      stats.every((each, place) => (each?.bytes ?? 0) >= memberBytes(geometry, end, place)) &&
+      (!this.options.isCopy || this.reader.holds(group, blocks, positions))
+    );
   }
 
   /** Whether so many files of a sealed group are there that parity replaces the others. */

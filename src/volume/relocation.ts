@@ -9,7 +9,7 @@
  *   snapshots get new pointers at the end (rewrite.ts).
  */
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
-import { isChunkvolError } from '../base/errors.js';
+import { ChunkvolError, isChunkvolError } from '../base/errors.js';
 import { piecesInUnit } from '../erasure/stripe.js';
 import { SLOT_KIND, type MoveEntry } from '../format/commit.js';
 import { NODE_FANOUT } from '../format/map-node.js';
@@ -185,6 +185,7 @@ export class Relocation {
       map.settle();
       return;
     }
+    throw new ChunkvolError('io', `the disk failed ${MAX_ATTEMPTS} times while blocks were moved`);
   }
 
   private apply(entries: readonly MoveEntry[], order: Uint32Array): void {

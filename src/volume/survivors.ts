@@ -57,26 +57,40 @@ export class Survivors {
     const count = moves.blocks.length;
     for (let at = 0, failures = 0; at < count;) {
       const open = await this.openFor(survived);
-      const fitting = this.fitting(open.writer, count - at);
-      if (fitting === 0) {
-        this.seal(survived, open, true);
-        continue;
-      }
       try {
+        await this.makeDurable(open);
+        const fitting = this.fitting(open.writer, count - at);
+        if (fitting === 0) {
+          this.seal(survived, open, true);
+          continue;
+        }
         entries.push(await this.placeIn(open, part(moves, at, at + fitting)));
         at += fitting;
       } catch (error) {
-        await this.giveUp(survived, open, error);
+        await this.noteFailure(survived, open, error);
         if (isChunkvolError(error, 'no-space') || ++failures === MAX_ATTEMPTS) throw error;
       }
     }
     return entries;
   }
 
-  /** Seals all groups, as they are. One that cannot be sealed waits among those that were cut. */
-  async sealAll(): Promise<void> {
-    for (const [survived, open] of [...this.open]) this.seal(survived, open, false);
+  /**
+   * Seals all groups, as they are. One that cannot be sealed waits among those that were cut, and one for
+   * whose last bytes the disk has no room stays open. Returns why, should that be so.
+   */
+  async sealAll(): Promise<unknown> {
+    let failure: unknown = null;
+    for (const [survived, open] of [...this.open]) {
+      try {
+        await this.makeDurable(open);
+        this.seal(survived, open, false);
+      } catch (error) {
+        await this.noteFailure(survived, open, error);
+        if (isChunkvolError(error, 'no-space')) failure = error;
+      }
+    }
     await this.sealing;
+    return failure;
   }
 
   /** Lets go of what is open; the next recovery seals it. */
@@ -106,17 +120,28 @@ export class Survivors {
     return low;
   }
 
+  /** Nothing is laid out that there is no room for beside what is acknowledged. */
   private async placeIn(open: Open, { blocks, old, slots, plain }: Moves): Promise<MoveEntry> {
+    const { log, space, staging, counters } = this.end.parts;
     const { writer } = open;
     const { group } = writer;
+    const waiting = staging.stagedBytes + (this.end.writer?.unwrittenBytes ?? 0);
+    await space.require(waiting + blocks.length * staging.blockBytes, counters.loggedBytes);
     const before = writer.address;
-    const positions = this.end.parts.log.placeBlocks(writer, { blocks, slots }, plain);
+    const positions = log.placeBlocks(writer, { blocks, slots }, plain);
     this.end.noteLogged(writer.address - before);
+    await this.makeDurable(open);
+    const { id, ordinal, end } = group;
+    return { kind: 'move', group: { id, ordinal, end }, blocks, old, positions };
+  }
+
+  /** Also what an earlier time has left, for want of room: nobody needs it, but positions are not given back. */
+  private async makeDurable(open: Open): Promise<void> {
+    const { writer } = open;
+    if (open.end === writer.address) return;
     await this.end.withReserve(() => writer.write());
     await writer.sync();
     open.end = writer.address;
-    const { id, ordinal, end } = group;
-    return { kind: 'move', group: { id, ordinal, end }, blocks, old, positions };
   }
 
   private seal(survived: number, { writer, end }: Open, full: boolean): void {
@@ -134,8 +159,16 @@ export class Survivors {
     );
   }
 
-  /** Nothing is tried again on a group that failed: it is cut where it was durable. */
-  private async giveUp(survived: number, { writer, end }: Open, reason: unknown): Promise<void> {
+  /**
+   * Nothing is tried again on a group that failed: it is cut where it was durable. Without room nothing has
+   * failed: the same bytes can be written when there is some.
+   */
+  private async noteFailure(
+    survived: number,
+    { writer, end }: Open,
+    reason: unknown,
+  ): Promise<void> {
+    if (writer.failure === null) return;
     const { groups, cutGroups, context, onNotice } = this.end.parts;
     const { group } = writer;
     this.open.delete(survived);

@@ -153,3 +153,15 @@ it('counts once what was dropped unseen, however often it walks', async () => {
     await check();
   }
 });
+
+it('seals groups that failed by itself: nothing that is retired can go before', async () => {
+  const volume = await filled(MIB);
+  onTestFinished(() => volume.close());
+  const { end } = partsOf(volume);
+  const sync = vi.spyOn(end.writer!.files[0]!, 'sync').mockRejectedValueOnce(new Error('EIO'));
+  await volume.write(0, patterned(BLOCK, 7));
+  await volume.flush();
+  expect(sync).toHaveBeenCalled();
+  const states = (): string[] => volume.groups().map(({ state }) => state);
+  await vi.waitFor(() => expect(states()).toEqual(['sealed', 'open']));
+});

@@ -3,7 +3,17 @@ import * as fs from 'node:fs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
 import type { Volume } from '../../../src/volume/volume.js';
-import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
+import { ChunkvolError } from '../../../src/base/errors.js';
+import type { Files } from '../../../src/base/files.js';
+import { nodeFiles } from '../../../src/base/node-files.js';
+import type { Environment } from '../../../src/store/context.js';
+import {
+  environment,
+  makeVolume,
+  open,
+  patterned,
+  temporaryFolder,
+} from '../../support/volumes.js';
 
 const BLOCK = 4 * KIB;
 const DISK = 4 * MIB;
@@ -31,6 +41,16 @@ async function contents(volume: Volume): Promise<Uint8Array> {
 
 function survivorFiles(volume: Volume): string[] {
   return volume.groups().flatMap(({ survived, paths }) => (survived > 0 ? paths : []));
+}
+
+/** A volume half of which was written over, open. */
+async function makeOverwritten(folder: string, world?: Environment): Promise<[Volume, Uint8Array]> {
+  await makeVolume(folder, { data: 2, parity: 1, sizeBytes: DISK });
+  const expected = new Uint8Array(DISK);
+  const volume = await open(folder, {}, world);
+  await overwrite(volume, expected, 1, 1);
+  await overwrite(volume, expected, 2, 2);
+  return [volume, expected];
 }
 
 interface Past {
@@ -139,5 +159,78 @@ describe('moves behind the root', () => {
     onTestFinished(() => volume.close());
     expect(notices.join('\n')).toContain('misses blocks that were moved to it');
     expect(Buffer.compare(await contents(volume), past.expected)).toBe(0);
+  });
+});
+
+describe('a copy made by hand while blocks are moved', () => {
+  it.each(['whole', 'torn'])(
+    'is read right when what they were moved to came along %s',
+    async (how) => {
+      const folder = temporaryFolder();
+      const copy = temporaryFolder();
+      const [volume, expected] = await makeOverwritten(folder);
+      let files: string[] = [];
+      await volume.collect({
+        aggressive: true,
+        onProgress: () => {
+          const open = survivorFiles(volume).filter((path) => path.endsWith('.open'));
+          if (files.length > 0 || open.length === 0) return;
+          files = open.map((path) => path.replace(folder, copy));
+          fs.cpSync(folder, copy, { recursive: true });
+        },
+      });
+      await volume.close();
+      expect(files.length).toBe(3);
+      if (how === 'torn') for (const path of files) scribble(path, fs.statSync(path).size / 2);
+      const notices: string[] = [];
+      const copied = await open(copy, { onNotice: (line) => void notices.push(line) });
+      onTestFinished(() => copied.close());
+      expect(Buffer.compare(await contents(copied), expected)).toBe(0);
+      expect(notices.join().includes('misses blocks that were moved to it')).toBe(how === 'torn');
+    },
+  );
+});
+
+/** What a copy holds of a file where it was read before it was written, at its full length. */
+function scribble(path: string, from: number): void {
+  const bytes = fs.readFileSync(path);
+  fs.writeFileSync(path, bytes.fill(0x55, from));
+}
+
+describe('a disk that is full', () => {
+  it('keeps what was moved waiting, and the group goes on when there is room', async () => {
+    const folder = temporaryFolder();
+    let volume: Volume | null = null;
+    let left = 3;
+    // A file is open under the name that it was born with.
+    const bare = (path: string): string => path.replace(/\.\w+$/, '');
+    const isMove = (path: string): boolean =>
+      volume !== null && survivorFiles(volume).map(bare).includes(bare(path));
+    const files: Files = {
+      ...nodeFiles,
+      open: async (path, mode) => {
+        const file = await nodeFiles.open(path, mode);
+        const write = file.write.bind(file);
+        file.write = (bytes, at, cache) =>
+          isMove(path) && left-- <= 0
+            ? Promise.reject(new ChunkvolError('no-space', 'the disk is full'))
+            : write(bytes, at, cache);
+        return file;
+      },
+    };
+    const [opened, expected] = await makeOverwritten(folder, { ...environment, files });
+    onTestFinished(() => opened.close());
+    volume = opened;
+    const outcome = await volume.collect({ aggressive: true }).catch((error: unknown) => error);
+    expect(outcome).toMatchObject({ code: 'no-space' });
+    expect(survivorFiles(volume).some((path) => path.endsWith('.open'))).toBe(true);
+    expect(volume.groups().map(({ state }) => state)).not.toContain('cut');
+    expect(Buffer.compare(await contents(volume), expected)).toBe(0);
+
+    left = Infinity;
+    const { garbageBytes, liveBytes } = await volume.collect({ aggressive: true });
+    expect(garbageBytes).toBeLessThan(liveBytes / 4);
+    expect(volume.groups().map(({ state }) => state)).not.toContain('open');
+    expect(Buffer.compare(await contents(volume), expected)).toBe(0);
   });
 });
