@@ -57,7 +57,7 @@ function count(modules: readonly TestModule[]): Counts {
       if (state === 'passed') counts.passed++;
       else if (state === 'failed') {
         counts.failed++;
-        counts.failures.push(`${test.fullName}: ${firstLine(errors?.[0]?.message)}`);
+        counts.failures.push(`${test.fullName}: ${firstLine(errors[0]?.message)}`);
       } else note(counts.skipped, reasonOf(test), test.fullName);
     }
   }
