@@ -809,4 +809,32 @@ export const PLANTED_BUGS = [
     put: 'return { root, release: () => undefined };',
     tests: ['test/unit/volume/snapshots.test.ts'],
   },
+  {
+    name: 'a root of open groups counts in a copy made by hand',
+    file: 'src/volume/recovery.ts',
+    find: "    if (entry.state !== 'sealed' && this.options.isCopy) return null;\n",
+    put: '',
+    tests: ['test/unit/volume/copies.test.ts'],
+  },
+  {
+    name: 'moves in a copy made by hand are followed by the length of files',
+    file: 'src/volume/recovery.ts',
+    find: '(!this.options.isCopy || this.reader.holds(group, blocks, positions))',
+    put: 'blocks.length <= positions.length',
+    tests: ['test/unit/volume/survivors.test.ts'],
+  },
+  {
+    name: 'a full disk ends the group that blocks are moved to',
+    file: 'src/volume/survivors.ts',
+    find: '    if (writer.failure === null) return;\n',
+    put: '',
+    tests: ['test/unit/volume/survivors.test.ts'],
+  },
+  {
+    name: 'groups that failed wait for somebody to seal the volume',
+    file: 'src/volume/collector.ts',
+    find: '    this.parts.end.parts.cutGroups.sealInBackground();\n',
+    put: '',
+    tests: ['test/unit/volume/background.test.ts'],
+  },
 ];
