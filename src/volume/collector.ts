@@ -190,7 +190,6 @@ export class Collector {
     onProgress: CollectOptions['onProgress'],
   ): Promise<CollectReport> {
     const { writePath, retention, end } = this.parts;
-    const { space } = end.parts;
     await writePath.seal();
     // The group that the log ends in cannot be emptied: another one takes its place.
     await writePath.renewRoot();
@@ -200,10 +199,10 @@ export class Collector {
     this.counted = false;
     await this.round(effort, newest, signal);
     // What is wholly dead makes room, where there is none, for what has to be moved; else the reserve does.
-    const first = (await space.isShort()) ? await this.deleteRetired(0, ROOTS_BY_HAND) : NOTHING;
-    if (await space.isShort()) await space.giveUpReserve();
+    const isShort = retention.retiredBytes > 0 && (await end.parts.space.isShort());
+    const first = isShort ? await this.deleteRetired(0, ROOTS_BY_HAND) : NOTHING;
     for (;;) {
-      const moved = await this.round(effort, newest, signal);
+      const moved = await end.withReserve(() => this.round(effort, newest, signal));
       if (moved === null) break;
       movedBytes += moved;
       onProgress?.(Math.max(0, before - this.garbage().garbageBytes), before);

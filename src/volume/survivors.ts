@@ -55,6 +55,7 @@ export class Survivors {
   async place(moves: Moves, survived: number): Promise<MoveEntry[]> {
     const entries: MoveEntry[] = [];
     const count = moves.blocks.length;
+    await this.requireRoom(count);
     for (let at = 0, failures = 0; at < count;) {
       const open = await this.openFor(survived);
       try {
@@ -121,14 +122,17 @@ export class Survivors {
   }
 
   /** Nothing is laid out that there is no room for beside what is acknowledged. */
+  private async requireRoom(blocks: number): Promise<void> {
+    const { space, staging, counters } = this.end.parts;
+    const waiting = staging.stagedBytes + (this.end.writer?.unwrittenBytes ?? 0);
+    await space.require(waiting + blocks * staging.blockBytes, counters.loggedBytes);
+  }
+
   private async placeIn(open: Open, { blocks, old, slots, plain }: Moves): Promise<MoveEntry> {
-    const { log, space, staging, counters } = this.end.parts;
     const { writer } = open;
     const { group } = writer;
-    const waiting = staging.stagedBytes + (this.end.writer?.unwrittenBytes ?? 0);
-    await space.require(waiting + blocks.length * staging.blockBytes, counters.loggedBytes);
     const before = writer.address;
-    const positions = log.placeBlocks(writer, { blocks, slots }, plain);
+    const positions = this.end.parts.log.placeBlocks(writer, { blocks, slots }, plain);
     this.end.noteLogged(writer.address - before);
     await this.makeDurable(open);
     const { id, ordinal, end } = group;

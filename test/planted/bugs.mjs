@@ -744,7 +744,7 @@ export const PLANTED_BUGS = [
   {
     name: 'moves count whose blocks are missing',
     file: 'src/volume/recovery.ts',
-    find: 'if (group && (await this.reaches(group, entry.group.end))) {',
+    find: 'if (group && (await this.reaches(group, entry))) {',
     put: 'if (group) {',
     tests: ['test/unit/volume/survivors.test.ts'],
   },
