@@ -38,6 +38,25 @@ export function emptyCount(): CampaignCount {
   };
 }
 
+/** A crash after every change of each workload, as `runCampaign` has it. */
+export async function sweepWorkloads(
+  seed: number,
+  variants: number,
+  count: Pick<CampaignCount, 'workloads' | 'crashPoints' | 'recoveredStates'>,
+): Promise<void> {
+  try {
+    for (const [index, workload] of Object.values(WORKLOADS).entries()) {
+      limits.tight = (seed + index) % 2 === 0;
+      const swept = await sweepCrashes(seed, SHAPES[seed % SHAPES.length]!, workload, variants);
+      count.workloads++;
+      count.crashPoints += swept.points;
+      count.recoveredStates += swept.states;
+    }
+  } finally {
+    limits.tight = false;
+  }
+}
+
 /** Adds to `count`; throws what is wrong. Needs the limits of limits.ts in the place of the real ones. */
 export async function runCampaign(
   seed: number,
@@ -46,14 +65,7 @@ export async function runCampaign(
 ): Promise<void> {
   const shape = SHAPES[seed % SHAPES.length]!;
   try {
-    for (const [index, workload] of Object.values(WORKLOADS).entries()) {
-      limits.tight = (seed + index) % 2 === 0;
-      const swept = await sweepCrashes(seed, shape, workload, size.variants);
-      count.workloads++;
-      count.crashPoints += swept.points;
-      count.recoveredStates += swept.states;
-    }
-    limits.tight = false;
+    await sweepWorkloads(seed, size.variants, count);
     count.clones += (await runClones(seed, shape, size.clones)).clones;
     for (const kind of ['outer', 'log'] as const) {
       await meetForgeries(seed, shape, kind, size.forgeries, MAX_ARRAY_BYTES);

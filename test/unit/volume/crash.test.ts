@@ -315,6 +315,30 @@ describe('a full disk', () => {
   }
 });
 
+describe('a disk that is nearly full', () => {
+  it('refuses writes while it has room for all that was acknowledged', async () => {
+    await simulate(6, async (seed) => {
+      const world = await World.create(seed, SHAPES[0]!);
+      await world.reopen();
+      const { volume, dice, files, clock } = world;
+      files.capacityBytes = files.usedBytes + (12 + dice.below(8)) * MIB;
+      const write = async (): Promise<void> => {
+        for (let i = 0; i < 1000; i++) {
+          const bytes = dice.bytes(64 * KIB);
+          await volume!.write(
+            dice.below(SHAPES[0]!.sizeBytes / bytes.length) * bytes.length,
+            bytes,
+          );
+          if (dice.chance(0.1)) clock.advance(300);
+        }
+      };
+      await expect(write()).rejects.toMatchObject({ code: 'no-space' });
+      await volume!.flush();
+      files.halt();
+    });
+  });
+});
+
 describe('what only the log tells of', () => {
   it('is in the next root, also when no block has changed', async () => {
     await simulate(6, async (seed) => {
