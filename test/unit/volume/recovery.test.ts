@@ -1,0 +1,124 @@
+/** What a folder can lack, what recovery says of it, and what who only reads is shown all the same. */
+import * as fs from 'node:fs';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { KIB } from '../../../src/base/bytes.js';
+import type { CollectorParts } from '../../../src/volume/collector.js';
+import type { OpenOptions } from '../../../src/volume/open.js';
+import type { Volume } from '../../../src/volume/volume.js';
+import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
+
+const BLOCK = 4 * KIB;
+const GEOMETRY = { data: 2, parity: 1 };
+const NAME = '0123456789abcdef0123456789abcdef';
+
+/** A volume that was written and closed, with a root at its creation and one after it. */
+async function makeWritten(): Promise<string> {
+  const folder = temporaryFolder();
+  await makeVolume(folder, GEOMETRY);
+  const volume = await open(folder);
+  await volume.write(0, patterned(64 * KIB, 1));
+  await volume.close();
+  return folder;
+}
+
+function filesOf(folder: string): string[] {
+  return fs.readdirSync(folder).map((name) => `${folder}/${name}`);
+}
+
+/** Opens a volume; the notices that came with it. */
+async function opened(
+  folder: string,
+  options: Partial<OpenOptions> = {},
+): Promise<{ volume: Volume; notices: string }> {
+  const notices: string[] = [];
+  const onNotice = (line: string): void => void notices.push(line);
+  const volume = await open(folder, { ...options, onNotice });
+  onTestFinished(() => volume.close());
+  return { volume, notices: notices.join('\n') };
+}
+
+/** What opening a folder fails with. */
+function failure(folder: string): Promise<unknown> {
+  return open(folder).then(
+    (volume) => volume.close().then(() => null),
+    (error: unknown) => error,
+  );
+}
+
+describe('a folder without any root', () => {
+  it('is lost when no group carries one', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, GEOMETRY);
+    filesOf(`${folder}/roots`).forEach((path) => {
+      fs.rmSync(path);
+    });
+    const error = await failure(folder);
+    expect(error).toMatchObject({ code: 'lost' });
+    expect(String(error)).toContain('no root of the volume');
+  });
+});
+
+describe('a folder whose only root needs what is gone', () => {
+  it('is lost, and says what helps', async () => {
+    const folder = await makeWritten();
+    const bySize = filesOf(`${folder}/roots`).sort(
+      (a, b) => fs.statSync(a).size - fs.statSync(b).size,
+    );
+    bySize.slice(0, -1).forEach((path) => {
+      fs.rmSync(path);
+    });
+    filesOf(`${folder}/chunks`).forEach((path) => {
+      fs.rmSync(path);
+    });
+    const error = await failure(folder);
+    expect(error).toMatchObject({ code: 'lost' });
+    expect(String(error)).toContain('misses more chunk files than parity can replace');
+    expect(String(error)).toContain('repair --from');
+  });
+});
+
+describe('an open group that a root names, and that is too short', () => {
+  it('is flushed data that misses, but not for who only reads', async () => {
+    const folder = await makeWritten();
+    const volume = await open(folder);
+    await volume.write(0, patterned(64 * KIB, 2));
+    await volume.flush();
+    const inside = volume as unknown as { parts: { collector: { parts: CollectorParts } } };
+    const { writePath, checkpointer } = inside.parts.collector.parts;
+    await writePath.exclusively(() => checkpointer.checkpoint());
+    const { paths } = volume.groups().find(({ state }) => state === 'open')!;
+    const whole = fs.readFileSync(paths[0]!);
+    fs.truncateSync(paths[0]!, 600);
+
+    const error = await failure(folder);
+    expect(error).toMatchObject({ code: 'flushed-data-missing' });
+    expect(String(error)).toContain(paths[0]!);
+    const { volume: shown, notices } = await opened(folder, { readOnly: true });
+    expect(notices).toContain('is missing or too short');
+    const bytes = new Uint8Array(BLOCK);
+    await shown.read(0, bytes);
+    expect(Buffer.compare(bytes, patterned(BLOCK, 1))).toBe(0);
+
+    fs.writeFileSync(paths[0]!, whole);
+    await volume.close();
+  });
+});
+
+describe('a file whose header cannot be read', () => {
+  it('may be all that is left of flushed data, when it has the name of an open one', async () => {
+    const folder = await makeWritten();
+    fs.writeFileSync(`${folder}/chunks/${NAME}.open`, patterned(8 * KIB, 5));
+    const error = await failure(folder);
+    expect(error).toMatchObject({ code: 'flushed-data-missing' });
+    expect(String(error)).toContain(`${NAME}.open cannot be read`);
+    const { notices } = await opened(folder, { readOnly: true });
+    expect(notices).toContain(`${NAME}.open cannot be read`);
+  });
+
+  it('is nothing when it was never more than begun', async () => {
+    const folder = await makeWritten();
+    fs.writeFileSync(`${folder}/chunks/${NAME}.new`, patterned(100, 5));
+    const { notices } = await opened(folder);
+    expect(notices).toBe('');
+  });
+});
