@@ -1,7 +1,7 @@
 /**
- * kill -9 of a serving process, fifty times at random moments: while it serves a load of random
- * requests, while it starts and recovers from the kill before, while it seals for a sync, and while it
- * shuts down. Ten more times with an ext4 file system mounted on it.
+ * kill -9 of a serving process, fifty times ($CHUNKVOL_KILLS) at random moments: while it serves a load of
+ * random requests, while it starts and recovers from the kill before, while it seals for a sync, and while
+ * it shuts down. Ten more times with an ext4 file system mounted on it.
  *
  * Each time it must open again by itself, and every byte that a FLUSH or FUA has covered must be there;
  * what was not flushed shows an old or a new version, unit by unit. What has been read once after a
@@ -28,7 +28,7 @@ import {
   type LoadOptions,
 } from '../support/versioned-disk.js';
 
-const ROUNDS = 50;
+const ROUNDS = Number(process.env['CHUNKVOL_KILLS'] ?? 50);
 const EXT4_ROUNDS = 10;
 const MAX_LOAD_MS = 1_200;
 const DISK_BYTES = 24 * 2 ** 20;
