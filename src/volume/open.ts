@@ -70,9 +70,7 @@ export async function openVolume(
     onNotice(`${folder} is a copy made by hand: it goes on as a writer of its own`);
   }
   const isCopy = identity === 'copied';
-  const isOriginal = identity === 'same';
-  const how = { readOnly, acceptLoss, isCopy, isOriginal, onNotice };
-  const recovered = await recover(context, slots, how);
+  const recovered = await recover(context, slots, { readOnly, acceptLoss, isCopy, onNotice });
   if (unlocked.keyFile.counter < recovered.base.keyCounter) {
     onNotice('the key file is older than the volume: passphrases removed since then still open it');
   }

@@ -4,8 +4,8 @@
  *   the newest root that qualifies  ->  roll forward, commit by commit, group by group  ->  the cut
  *
  * A root qualifies when each of its sealed groups has k members of a plausible size, and the files of
- * its other groups are as long as it says; in what may be a copy, only when all of its groups are sealed.
- * From its tail on, the log is followed through the groups whose headers name the one before as their predecessor,
+ * its other groups are as long as it says; in a copy, only when all of its groups are sealed. From its
+ * tail on, the log is followed through the groups whose headers name the one before as their predecessor,
  * each ending it at the cut that it names.
  *
  * Nothing is written here but what finishes a seal that was decided already, and the removal of files
@@ -47,8 +47,6 @@ export interface RecoveryOptions {
   readonly acceptLoss: boolean;
   /** The folder was copied by hand, perhaps while in use: its open files may be torn. */
   readonly isCopy: boolean;
-  /** It is known to be where it was written: open files hold what their length says. */
-  readonly isOriginal: boolean;
   readonly onNotice: (line: string) => void;
 }
 
@@ -195,7 +193,7 @@ class Recovery {
       }),
     );
     // Files that were written ahead are long enough, whatever of them came along.
-    if (entry.state !== 'sealed' && !this.options.isOriginal) return null;
+    if (entry.state !== 'sealed' && this.options.isCopy) return null;
     const { data } = group.geometry;
     if (entry.state === 'sealed') {
       if (healthy.filter(Boolean).length < data) return null;
@@ -399,7 +397,7 @@ class RollForward {
     return found.manifest ? sealedGroup(this.context, found) : openGroup(this.context, found);
   }
 
-  /** Whether files are as long as what was moved to a group must have them; in what may be a copy, whether it is there. */
+  /** Whether files are as long as what was moved to a group must have them; in a copy, whether it is there. */
   private async reaches(
     group: Group,
     { group: { end }, blocks, positions }: MoveEntry,
@@ -410,7 +408,7 @@ class RollForward {
     const stats = await Promise.all(data.map((path) => this.context.files.stat(path)));
     return (
       stats.every((each, place) => (each?.bytes ?? 0) >= memberBytes(geometry, end, place)) &&
-      (this.options.isOriginal || this.reader.holds(group, blocks, positions))
+      (!this.options.isCopy || this.reader.holds(group, blocks, positions))
     );
   }
 

@@ -812,14 +812,14 @@ export const PLANTED_BUGS = [
   {
     name: 'a root of open groups counts in a copy made by hand',
     file: 'src/volume/recovery.ts',
-    find: "    if (entry.state !== 'sealed' && !this.options.isOriginal) return null;\n",
+    find: "    if (entry.state !== 'sealed' && this.options.isCopy) return null;\n",
     put: '',
     tests: ['test/unit/volume/copies.test.ts'],
   },
   {
     name: 'moves in a copy made by hand are followed by the length of files',
     file: 'src/volume/recovery.ts',
-    find: '(this.options.isOriginal || this.reader.holds(group, blocks, positions))',
+    find: '(!this.options.isCopy || this.reader.holds(group, blocks, positions))',
     put: 'blocks.length <= positions.length',
     tests: ['test/unit/volume/survivors.test.ts'],
   },
