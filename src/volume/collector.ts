@@ -482,7 +482,7 @@ export class Collector {
   private async collectInBackground(): Promise<void> {
     const { signal } = this.stopping;
     // While one waits no root is closed, and nothing that is retired can go.
-    this.parts.end.parts.cutGroups.sealInBackground();
+    this.parts.end.parts.cutGroups.retry();
     const before = this.garbage().garbageBytes;
     let rounds = 0;
     this.running = true;

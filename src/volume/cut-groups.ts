@@ -17,10 +17,18 @@ interface Waiting {
   readonly cut: LogPoint | null;
 }
 
+/** Reading a group and writing its parity is much work, and on a full disk in everybody's way. */
+const FIRST_RETRY_MS = 1000;
+const MAX_FAILURES = 10;
+
 export class CutGroups {
   private waiting: Waiting[] = [];
   /** Why the last one that could not be sealed could not. */
   private failure: unknown = null;
+  private isBusy = false;
+  /** Attempts that failed, one after the other, and when the collector may make another one. */
+  private failures = 0;
+  private retryAtMs = -Infinity;
   /** What was last told of each group. */
   private readonly told = new Map<Group, string>();
   private running: Promise<void> = Promise.resolve();
@@ -34,6 +42,12 @@ export class CutGroups {
   /** Takes a group that ends at `group.end`; sealed by the next `sealInBackground`. */
   add(group: Group, cut: LogPoint | null): void {
     this.waiting.push({ group, cut });
+  }
+
+  /** Tries again to seal what could not be sealed, if anything waits and it is time to: ever more rarely. */
+  retry(): void {
+    const isDue = this.context.clock.monotonic() >= this.retryAtMs;
+    if (!this.isBusy && this.waiting.length > 0 && isDue) this.sealInBackground();
   }
 
   sealInBackground(): void {
@@ -64,6 +78,7 @@ export class CutGroups {
   private async sealAll(): Promise<void> {
     const all = this.waiting;
     this.waiting = [];
+    this.isBusy = true;
     for (const entry of all) {
       const before = [...entry.group.paths];
       try {
@@ -72,17 +87,21 @@ export class CutGroups {
       } catch (error) {
         this.waiting.push(entry);
         this.failure = error;
-        this.tell(entry.group, errorMessage(error));
+        this.tell(entry.group, error);
       }
       for (const path of before) this.openFiles.forget(path);
     }
+    this.isBusy = false;
+    this.failures = this.waiting.length === 0 ? 0 : Math.min(this.failures + 1, MAX_FAILURES);
+    this.retryAtMs = this.context.clock.monotonic() + FIRST_RETRY_MS * 2 ** this.failures;
   }
 
   /** Once: it is tried again and again. */
-  private tell(group: Group, reason: string): void {
+  private tell(group: Group, error: unknown): void {
+    const reason = isChunkvolError(error) ? error.code : errorMessage(error);
     if (this.told.get(group) === reason) return;
     this.told.set(group, reason);
-    this.onNotice(`${groupLabel(group)} stays without parity: ${reason}`);
+    this.onNotice(`${groupLabel(group)} stays without parity: ${errorMessage(error)}`);
   }
 
   private async sealOne({ group, cut }: Waiting): Promise<void> {

@@ -4,9 +4,8 @@
  *   the newest root that qualifies  ->  roll forward, commit by commit, group by group  ->  the cut
  *
  * A root qualifies when each of its sealed groups has k members of a plausible size, and the files of
- * its other groups are as long as it says; in a copy, only when all of its groups are sealed. From its
- * tail on, the log is followed through the groups whose headers name the one before as their predecessor,
- * each ending it at the cut that it names.
+ * its other groups are as long as it says. From its tail on, the log is followed through the groups
+ * whose headers name the one before as their predecessor, each ending it at the cut that it names.
  *
  * Nothing is written here but what finishes a seal that was decided already, and the removal of files
  * that never counted. What was flushed is never dropped silently: when commits that are known to have
@@ -180,8 +179,10 @@ class Recovery {
     const found = catalog.groups.get(toHex(entry.groupId));
     const group = groupOfRoot(this.context, entry);
     if (entry.state !== 'sealed' && found) {
-      if (found.manifest && found.manifest.end >= entry.end)
-        return sealedGroup(this.context, found);
+      if (found.manifest && found.manifest.end >= entry.end) {
+        const sealed = sealedGroup(this.context, found);
+        return (await isWhole(this.context, sealed)) ? sealed : null;
+      }
       usePaths(group, found);
     }
     const healthy = await Promise.all(
@@ -192,8 +193,6 @@ class Recovery {
         return stat.bytes >= memberBytes(group.geometry, entry.end, place);
       }),
     );
-    // Files that were written ahead are long enough, whatever of them came along.
-    if (entry.state !== 'sealed' && this.options.isCopy) return null;
     const { data } = group.geometry;
     if (entry.state === 'sealed') {
       if (healthy.filter(Boolean).length < data) return null;
@@ -209,8 +208,9 @@ class Recovery {
     return found && sha256(found.bytes);
   }
 
-  /** An open group that is not all there: lost writes. */
+  /** An open group that is not all there: lost writes in a volume's own folder, a torn copy elsewhere. */
   private incomplete(group: Group, healthy: readonly boolean[]): null {
+    if (this.options.isCopy) return null;
     const place = healthy.indexOf(false);
     const message = `${group.paths[place]!} of the open ${groupLabel(group)} is missing or too short`;
     if (mayMiss(this.options)) {
@@ -402,7 +402,7 @@ class RollForward {
     group: Group,
     { group: { end }, blocks, positions }: MoveEntry,
   ): Promise<boolean> {
-    if (group.state === 'sealed') return group.end >= end && this.isWhole(group);
+    if (group.state === 'sealed') return group.end >= end && isWhole(this.context, group);
     const { geometry, paths } = group;
     const data = paths.slice(0, geometry.data);
     const stats = await Promise.all(data.map((path) => this.context.files.stat(path)));
@@ -410,13 +410,6 @@ class RollForward {
       stats.every((each, place) => (each?.bytes ?? 0) >= memberBytes(geometry, end, place)) &&
       (!this.options.isCopy || this.reader.holds(group, blocks, positions))
     );
-  }
-
-  /** Whether so many files of a sealed group are there that parity replaces the others. */
-  private async isWhole(group: Group): Promise<boolean> {
-    const stats = await Promise.all(group.paths.map((path) => this.context.files.stat(path)));
-    const healthy = stats.filter((stat, place) => stat && plausibleSize(group, place, stat.bytes));
-    return healthy.length >= group.geometry.data;
   }
 
   /**
@@ -495,7 +488,7 @@ class RollForward {
    * could name it. Who looks at what is lost follows it anyway.
    */
   private async mayFollow(group: Group): Promise<boolean> {
-    if (await this.isWhole(group)) return true;
+    if (await isWhole(this.context, group)) return true;
     const message = `${groupLabel(group)} misses more chunk files than parity can replace`;
     if (!mayMiss(this.options)) throw flushedDataMissing(message);
     this.options.onNotice(message);
@@ -607,6 +600,13 @@ function knownNames(context: StoreContext, root: Root): Set<string> {
     }
   }
   return names;
+}
+
+/** Whether so many files of a sealed group are there that parity replaces the others. */
+async function isWhole({ files }: StoreContext, group: Group): Promise<boolean> {
+  const stats = await Promise.all(group.paths.map((path) => files.stat(path)));
+  const healthy = stats.filter((stat, place) => stat && plausibleSize(group, place, stat.bytes));
+  return healthy.length >= group.geometry.data;
 }
 
 /** A group is created only when all before it is durable, and sealed only when all in it is. */

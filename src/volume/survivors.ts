@@ -146,6 +146,7 @@ export class Survivors {
     await this.end.withReserve(() => writer.write());
     await writer.sync();
     open.end = writer.address;
+    writer.group.end = open.end;
   }
 
   private seal(survived: number, { writer, end }: Open, full: boolean): void {
@@ -172,13 +173,14 @@ export class Survivors {
     { writer, end }: Open,
     reason: unknown,
   ): Promise<void> {
+    const { group } = writer;
+    // Roots that are made meanwhile name what is durable.
+    group.end = end;
     if (writer.failure === null) return;
     const { groups, cutGroups, context, onNotice } = this.end.parts;
-    const { group } = writer;
     this.open.delete(survived);
     onNotice(`writing to ${groupLabel(group)} failed (${errorMessage(reason)})`);
     await writer.close();
-    group.end = end;
     if (end > 0) {
       group.state = 'cut';
       cutGroups.add(group, null);

@@ -1,5 +1,5 @@
 /** `chunkvol hold`: keeps all files of the volume where they are while a command runs. */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import * as os from 'node:os';
 import type { Command } from 'commander';
 import { errnoOf, errorMessage } from '../../base/errors.js';
@@ -50,11 +50,12 @@ async function runHold(words: readonly string[], options: GlobalOptions): Promis
 
 /** Runs it with our input and output; its exit status, or 128 and the number of the signal that ended it. */
 async function runCommand([program, ...words]: readonly string[]): Promise<number> {
+  let child: ChildProcess | null = null;
   // From before it runs: a signal must not end us and leave it behind.
-  const stopPassing = passSignals((signal) => child.kill(signal));
-  const child = spawn(program!, words, { stdio: 'inherit', env: environmentForOthers() });
+  const stopPassing = passSignals((signal) => child?.kill(signal));
   try {
     return await new Promise<number>((resolve, reject) => {
+      child = spawn(program!, words, { stdio: 'inherit', env: environmentForOthers() });
       child.once('error', reject);
       child.once('close', (status, signal) => {
         resolve(status ?? SIGNAL_STATUS + os.constants.signals[signal!]);

@@ -25,6 +25,17 @@ function filesOf(folder: string): string[] {
   return fs.readdirSync(folder).map((name) => `${folder}/${name}`);
 }
 
+/** The volume, open, with what was written to it since and a root that names the open group. */
+async function withOpenRoot(folder: string): Promise<Volume> {
+  const volume = await open(folder);
+  await volume.write(0, patterned(64 * KIB, 2));
+  await volume.flush();
+  const inside = volume as unknown as { parts: { collector: { parts: CollectorParts } } };
+  const { writePath, checkpointer } = inside.parts.collector.parts;
+  await writePath.exclusively(() => checkpointer.checkpoint());
+  return volume;
+}
+
 /** Opens a volume; the notices that came with it. */
 async function opened(
   folder: string,
@@ -80,12 +91,7 @@ describe('a folder whose only root needs what is gone', () => {
 describe('an open group that a root names, and that is too short', () => {
   it('is flushed data that misses, but not for who only reads', async () => {
     const folder = await makeWritten();
-    const volume = await open(folder);
-    await volume.write(0, patterned(64 * KIB, 2));
-    await volume.flush();
-    const inside = volume as unknown as { parts: { collector: { parts: CollectorParts } } };
-    const { writePath, checkpointer } = inside.parts.collector.parts;
-    await writePath.exclusively(() => checkpointer.checkpoint());
+    const volume = await withOpenRoot(folder);
     const { paths } = volume.groups().find(({ state }) => state === 'open')!;
     const whole = fs.readFileSync(paths[0]!);
     fs.truncateSync(paths[0]!, 600);
@@ -101,6 +107,24 @@ describe('an open group that a root names, and that is too short', () => {
 
     fs.writeFileSync(paths[0]!, whole);
     await volume.close();
+  });
+});
+
+describe('a group that was sealed after a root named it as open', () => {
+  it('must be there for that root to count, as any other', async () => {
+    const folder = await makeWritten();
+    const volume = await withOpenRoot(folder);
+    onTestFinished(() => volume.close());
+    const { ordinal } = volume.groups().find(({ state }) => state === 'open')!;
+    await volume.sealNow();
+    const { paths } = volume.groups().find((group) => group.ordinal === ordinal)!;
+    const copy = temporaryFolder();
+    fs.cpSync(folder, copy, { recursive: true });
+    for (const path of paths.slice(1)) fs.rmSync(path.replace(folder, copy));
+    const { volume: copied } = await opened(copy);
+    const bytes = new Uint8Array(64 * KIB);
+    await copied.read(0, bytes);
+    expect(Buffer.compare(bytes, patterned(64 * KIB, 1))).toBe(0);
   });
 });
 

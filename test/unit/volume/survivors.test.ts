@@ -198,8 +198,8 @@ function scribble(path: string, from: number): void {
 }
 
 describe('a disk that is full', () => {
-  it('keeps what was moved waiting, and the group goes on when there is room', async () => {
-    const folder = temporaryFolder();
+  /** An open volume whose disk has no more room in the middle of a collection, until `makeRoom` is called. */
+  async function interrupted(folder: string) {
     let volume: Volume | null = null;
     let left = 3;
     // A file is open under the name that it was born with.
@@ -219,18 +219,35 @@ describe('a disk that is full', () => {
       },
     };
     const [opened, expected] = await makeOverwritten(folder, { ...environment, files });
-    onTestFinished(() => opened.close());
     volume = opened;
     const outcome = await volume.collect({ aggressive: true }).catch((error: unknown) => error);
     expect(outcome).toMatchObject({ code: 'no-space' });
+    return { volume: opened, expected, makeRoom: () => void (left = Infinity) };
+  }
+
+  it('keeps what was moved waiting, and the group goes on when there is room', async () => {
+    const { volume, expected, makeRoom } = await interrupted(temporaryFolder());
+    onTestFinished(() => volume.close());
     expect(survivorFiles(volume).some((path) => path.endsWith('.open'))).toBe(true);
     expect(volume.groups().map(({ state }) => state)).not.toContain('cut');
     expect(Buffer.compare(await contents(volume), expected)).toBe(0);
 
-    left = Infinity;
+    makeRoom();
     const { garbageBytes, liveBytes } = await volume.collect({ aggressive: true });
     expect(garbageBytes).toBeLessThan(liveBytes / 4);
     expect(volume.groups().map(({ state }) => state)).not.toContain('open');
     expect(Buffer.compare(await contents(volume), expected)).toBe(0);
+  });
+
+  it('leaves a volume that opens, whatever roots were made while it was full', async () => {
+    const folder = temporaryFolder();
+    const { volume, expected } = await interrupted(folder);
+    // The log goes on, from group to group.
+    for (const turn of [7, 8]) await overwrite(volume, expected, 1, turn);
+    const closed = await volume.close().catch((error: unknown) => error);
+    expect(closed).toMatchObject({ code: 'no-space' });
+    const again = await open(folder);
+    onTestFinished(() => again.close());
+    expect(Buffer.compare(await contents(again), expected)).toBe(0);
   });
 });
