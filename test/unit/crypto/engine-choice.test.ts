@@ -50,6 +50,63 @@ describe('chooseEngine', () => {
   });
 });
 
+describe('the engine on OpenSSL', () => {
+  const key = new Uint8Array(32);
+  const seal = (engine: CryptoEngine): void => {
+    const batch: SlotBatch = {
+      count: 1,
+      plainBytes: 64,
+      plain: new Uint8Array(64),
+      plainAt: new Uint32Array(1),
+      slots: new Uint8Array(64 + 24),
+      slotAt: new Uint32Array(1),
+      positions: new Uint32Array(1),
+      numbers: new Float64Array(1),
+      kind: 1,
+    };
+    engine.sealSlots(engine.slotKey(key), batch, new Uint8Array(8));
+  };
+  const ctr = (engine: CryptoEngine): void => {
+    engine.ctr(key, new Uint8Array(16), new Uint8Array(64), 0);
+  };
+  const gmac = (engine: CryptoEngine): void => {
+    engine.gmac(key, new Uint8Array(12), [new Uint8Array(64)]);
+  };
+
+  it.each<[string, keyof ffi.OpensslFunctions, (engine: CryptoEngine) => void]>([
+    ['start', 'newContext', () => undefined],
+    ['take a key', 'encryptInit', ctr],
+    ['encrypt', 'encryptFinal', seal],
+    ['encrypt', 'encryptUpdate', ctr],
+    ['authenticate', 'control', gmac],
+  ])('says that it failed to %s, when %s does', async (what, name, work) => {
+    const functions = { ...ffi.loadOpenssl() };
+    const honest = functions[name] as (...words: number[]) => number;
+    // The cipher is named first, and may be: it is the key that is refused then.
+    const fails = (...words: number[]): number =>
+      name === 'encryptInit' && words[1] !== 0 ? honest(...words) : 0;
+    Object.assign(functions, { [name]: fails });
+    vi.doMock('../../../src/crypto/openssl-ffi.js', () => ({
+      ...ffi,
+      loadOpenssl: () => functions,
+    }));
+    vi.resetModules();
+    const { OpensslEngine } = await import('../../../src/crypto/engine-openssl.js');
+    vi.doUnmock('../../../src/crypto/openssl-ffi.js');
+    const error = thrownBy(() => {
+      work(new OpensslEngine());
+    });
+    expect(String(error)).toContain(`failed to ${what}`);
+  });
+
+  it('takes no more bytes at a time than OpenSSL can count', () => {
+    const many = { length: 2 ** 30 + 1 } as Uint8Array;
+    expect(() => {
+      engineByName('openssl').ctr(key, new Uint8Array(16), many, 0);
+    }).toThrow(RangeError);
+  });
+});
+
 /** The module with nothing tried yet, on another binding of OpenSSL. */
 async function enginesWith(
   loadOpenssl: typeof ffi.loadOpenssl,
@@ -126,6 +183,16 @@ describe('selfTest', () => {
           honest.openSlots(key, batch, failed);
           failed[0] = 0;
           return 0;
+        },
+      },
+    ],
+    [
+      'what is right is refused',
+      /refuses a slot of its own/,
+      {
+        openSlots: (_key: SlotKey, batch: SlotBatch, failed: Uint8Array) => {
+          failed.fill(1);
+          return batch.count;
         },
       },
     ],

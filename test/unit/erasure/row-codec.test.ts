@@ -1,7 +1,7 @@
 import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { compileKernel } from '../../../src/erasure/kernel.js';
+import { compileKernel, Kernel } from '../../../src/erasure/kernel.js';
 import * as reference from '../../../src/erasure/reference.js';
 import { RowCodec } from '../../../src/erasure/row-codec.js';
 import { oracleEncode, oracleReconstruct } from '../../support/erasure-oracle.js';
@@ -300,6 +300,13 @@ describe('RowCodec', () => {
     await expect(RowCodec.create(0, 2, 64)).rejects.toThrow(RangeError);
     await expect(RowCodec.create(4, 9, 64)).rejects.toThrow(RangeError);
     await expect(RowCodec.create(4, 2, 60)).rejects.toThrow(RangeError);
+  });
+
+  it('makes no product of more units than its tables have room for', async () => {
+    const kernel = await Kernel.create(0);
+    const units = (count: number): number[] => new Array<number>(count).fill(0);
+    expect(() => kernel.prepare(units(33), units(1), [])).toThrow(RangeError);
+    expect(() => kernel.prepare(units(1), units(9), [])).toThrow(RangeError);
   });
 
   it('says what to do when the memory is not to be had or the kernel was not built', async () => {

@@ -184,6 +184,17 @@ describe('records', () => {
     );
     expect(() => reader.count(1)).toThrow(FormatError);
   });
+
+  it.each<[string, (writer: RecordWriter) => void]>([
+    ['no number that needs more than 53 bits', (writer) => writer.u64(2 ** 53)],
+    ['no number below zero', (writer) => writer.u64(-1)],
+    ['no bytes of another length', (writer) => writer.fixed(new Uint8Array(3), 4)],
+    ['no more than they are to be padded to', (writer) => writer.u64(1).padTo(7)],
+  ])('take %s', (_, write) => {
+    expect(() => {
+      write(new RecordWriter());
+    }).toThrow(RangeError);
+  });
 });
 
 describe('every record comes back as it was written', () => {
@@ -224,6 +235,23 @@ describe('every record comes back as it was written', () => {
     );
   });
 
+  it('roots with extensions that may be passed over, and no others', () => {
+    fc.assert(
+      fc.property(root, (original) => {
+        const outerBytes = encodeOuter(original);
+        const outer = decodeOuter(outerBytes);
+        const inner = encodeInner(original, outerBytes);
+        const extended = (type: number): Uint8Array => {
+          const extension = new RecordWriter().u32(1).u16(type).u32(3).zeros(3).finish();
+          return Buffer.concat([inner.subarray(0, -4), extension]);
+        };
+        expect(decodeInner(extended(0x7fff), outer, outerBytes)).toEqual(original);
+        expect(() => decodeInner(extended(0x8000), outer, outerBytes)).toThrow(NewerFormatError);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
   it('chunk headers and footers, at every geometry', () => {
     fc.assert(
       fc.property(geometry, bytes(16), bytes(32), ordinal, (shape, id, hash, number) => {
@@ -260,6 +288,9 @@ describe('every record comes back as it was written', () => {
         const body = decodeFooterBody(encodeFooterBody(encodeManifest(manifest), macs));
         expect(body.manifest).toEqual(manifest);
         expect(body.macs).toEqual(macs);
+        const beyond = { ...manifest, root: { ...manifest.root, bytes: 65536 } };
+        const forged = encodeFooterBody(encodeManifest(beyond), macs);
+        expect(() => decodeFooterBody(forged)).toThrow(FormatError);
         const rows = maxRows(shape);
         expect(rows).toBeGreaterThan(0);
         expect(rows * shape.unitBytes + footerBytes(shape, rows)).toBeLessThanOrEqual(
