@@ -163,7 +163,10 @@ it('seals groups that failed by itself: nothing that is retired can go before', 
   await volume.flush();
   expect(sync).toHaveBeenCalled();
   const states = (): string[] => volume.groups().map(({ state }) => state);
-  await vi.waitFor(() => {
-    expect(states()).toEqual(['sealed', 'open']);
-  });
+  await vi.waitFor(
+    () => {
+      expect(states()).toEqual(['sealed', 'open']);
+    },
+    { timeout: 10_000 },
+  );
 });
