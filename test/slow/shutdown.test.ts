@@ -2,12 +2,16 @@
  * The file system under the volume goes down in the middle of a load, as at a power cut: the kernel drops
  * what has not reached the disk, and replays its journal when it is mounted again. Everything that a FLUSH
  * or FUA has covered must be there then; a server that only says that it flushed is found out.
+ *
+ * No system call of the server is under way at that moment. An fdatasync that meets the shutdown of an ext4
+ * returns 0 at times although what it was to write is lost: a race of the kernel's (6.18: in one of six
+ * rounds of a C program that does nothing but append, fdatasync and count) that no power cut has.
  */
-import { truncateSync } from 'node:fs';
+import { readdirSync, readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { makeFileSystem, MOUNT_NEEDS, Mounts } from '../support/mount.js';
-import { delay, Sandbox } from '../support/sandbox.js';
+import { delay, Sandbox, type ServedVolume } from '../support/sandbox.js';
 import { describeWith } from '../support/tools.js';
 import { Load, seededRandom, UNIT_BYTES, VersionedDisk } from '../support/versioned-disk.js';
 import { execFile } from 'node:child_process';
@@ -63,6 +67,7 @@ describeWith(
           );
           const load = new Load(disk, clients, { random });
           await delay(100 + random() * MAX_LOAD_MS);
+          await stopped(server);
           await execute('xfs_io', ['-x', '-c', 'shutdown', folder]);
           await server.kill();
           await load.stop();
@@ -80,4 +85,14 @@ describeWith(
 async function made(path: string): Promise<string> {
   await execute('touch', [path]);
   return path;
+}
+
+/** Stops all threads of a server where they are, once the calls that they are in have returned. */
+async function stopped(server: ServedVolume): Promise<void> {
+  const { running } = server;
+  running.signal('SIGSTOP');
+  const threads = `/proc/${running.child.pid!}/task`;
+  const isStopped = (thread: string): boolean =>
+    /^State:\tT/m.test(readFileSync(join(threads, thread, 'status'), 'utf8'));
+  while (!readdirSync(threads).every(isStopped)) await delay(1);
 }
