@@ -9,8 +9,8 @@
  * strength of a count that was kept up. Retired groups are deleted by retention.ts, when no root that has to
  * stay needs them.
  *
- * In the background it works while garbage is near its bounds, part of the time; beyond them it works all
- * of it, and writers have to keep to its pace (pace.ts).
+ * In the background it works while garbage is near its bounds, part of the time; just below them it works
+ * all of it, and writers have to keep to its pace (pace.ts).
  */
 import { Mutex } from '../base/async.js';
 import { toHex } from '../base/bytes.js';
@@ -35,6 +35,7 @@ import { gather, type Gathered } from './gather.js';
 import {
   COLLECT_INTERVAL_MS,
   COLLECT_TIME_SHARE,
+  COMMIT_TARGET_BYTES,
   FROZEN_SHARE,
   MAX_GATHERED_SLOTS,
   MIN_ROUND_BYTES,
@@ -57,8 +58,8 @@ const ROOTS_BY_HAND = 2;
 /** Rounds of a collection in the background; then it is looked what they have gained. */
 const MAX_ROUNDS = 8;
 
-/** Share of what may be dead from which on writers are paced: rounds end late, and take much at once. */
-const PACED_SHARE = 0.9;
+/** How far below the bound writers begin to be paced, in shares of what may be dead: see `excess`. */
+const PACED_SHARES = { least: 0.1, most: 0.15 };
 
 /** Collections that gain nothing, one after the other, that tell nothing yet. */
 const BAD_LUCK = 1;
@@ -360,12 +361,13 @@ export class Collector {
     const { end } = this.parts;
     const aloneAt = frozen.snapshots.length === 0 ? frozen.headsVersion : null;
     const relocation = new Relocation(this.parts, gathered.slots, aloneAt);
+    const gain = this.gainOf(victims, gathered);
     let moved = 0;
     while (!relocation.isDone && !signal.aborted) {
       const start = end.parts.context.clock.monotonic();
-      const bytes = await relocation.step();
-      moved += bytes;
-      this.pace.noteMoved(bytes);
+      const before = relocation.doneShare;
+      moved += await relocation.step();
+      this.pace.noteGained(gain * (relocation.doneShare - before));
       if (relocation.isAlone) this.retireLeft(gathered, relocation);
       await this.parts.retention.settle();
       await this.pause(end.parts.context.clock.monotonic() - start);
@@ -376,6 +378,13 @@ export class Collector {
     if (signal.aborted) throw new ChunkvolError('interrupted', 'the collection was interrupted');
     this.gainedBytes -= moved;
     return moved;
+  }
+
+  /** Bytes that are in these groups beside what has to be moved. */
+  private gainOf(victims: ReadonlySet<number>, { slots }: Gathered): number {
+    const { groups } = this.parts.end.parts;
+    const stored = [...victims].reduce((sum, each) => sum + (groups.find(each)?.end ?? 0), 0);
+    return Math.max(0, stored - slots.count * this.blockSlotBytes);
   }
 
   /** Gives the snapshots maps that lead to where their blocks are now: those made meanwhile as well. */
@@ -416,16 +425,21 @@ export class Collector {
 
   /**
    * None where waiting gains nothing, because collections have gained nothing. What is staged will leave as
-   * much dead where it overwrites, which is the more likely the more is dead already.
+   * much dead where it overwrites, which is the more likely the more is dead already; but for what may always
+   * be waiting for its commit. A group that is being emptied is there until it is empty: writers are held so
+   * early that it finds room within the bound.
    */
   private excess(): Excess {
     const garbage = this.garbage();
     const allowed = allowedBytes(garbage, this.groupBytes, 'background');
     const overwriting = Math.min(1, garbage.garbageBytes / allowed);
-    const coming = this.parts.end.parts.staging.stagedBytes * overwriting;
+    const { stagedBytes } = this.parts.end.parts.staging;
+    const coming = Math.max(0, stagedBytes - COMMIT_TARGET_BYTES) * overwriting;
     const hopeless = this.fruitless > BAD_LUCK || this.stopping.signal.aborted;
-    const bytes = hopeless ? 0 : garbage.garbageBytes + coming - allowed * PACED_SHARE;
-    return { bytes, burstBytes: allowed };
+    const { least, most } = PACED_SHARES;
+    const marginBytes = Math.max(allowed * least, Math.min(allowed * most, this.groupBytes));
+    const bytes = hopeless ? 0 : garbage.garbageBytes + coming - (allowed - marginBytes);
+    return { bytes, marginBytes, burstBytes: allowed };
   }
 
   /** In the background: leaves the disk to others for as long as the last step took, or longer. */

@@ -1,30 +1,35 @@
 /**
  * How fast writers may go on while more is dead in the log than may be: in proportion to what the
- * collector moves, and for a burst as fast as they like. So garbage comes back to its bounds under any load.
+ * collector gains, and for a burst as fast as they like. So garbage comes back to its bounds under any load.
  *
- * The proportion is that of the hardest load at the bounds: blocks overwritten evenly, with a quarter as
- * much dead as is alive. The emptiest groups are two thirds alive then (Rosenblum and Ousterhout, 1992,
- * figure 5), so that two bytes are moved for each that is written; with nodes of the map, which die soon, and
- * room for counts that lag behind, nearly three. Beyond the bounds groups are emptier, and garbage falls.
+ * What is written may come to be as much dead, sooner or later; with the nodes of the map, which die soon,
+ * even more. So the closer garbage is to the bound, the smaller is the part of the gain that writers get: they
+ * settle where both are in balance, whatever the load costs beside its own bytes.
  */
 import type { Clock } from '../base/clock.js';
 import { BURST_REFILL_MS, PACE_CHECK_BYTES } from './limits.js';
 
-/** Bytes that may be written for each that is moved. */
-const WRITTEN_PER_MOVED = 0.36;
+/** What writers get of the gain at least. */
+const MIN_SHARE = 0.1;
 
 /** A writer waits no longer than this at a time: a collector may have to walk first. */
 const MAX_WAIT_MS = 250;
 
-/** What there is too much of, and how much more may be borne with in a burst; in bytes. */
+/** In bytes. */
 export interface Excess {
+  /** What there is too much of, beyond where writers begin to be held. */
   readonly bytes: number;
+  /** From there to the bound. */
+  readonly marginBytes: number;
+  /** How much more may be borne with in a burst. */
   readonly burstBytes: number;
 }
 
 export class Pace {
-  /** What may be written for what was moved, and has not been. */
+  /** What may be written for what was gained, and has not been. */
   private earned = 0;
+  /** What writers get of what is gained. */
+  private share = 1;
   /** What is used up of a burst. */
   private burst = 0;
   private refilledMs: number;
@@ -53,9 +58,9 @@ export class Pace {
     }
   }
 
-  /** The collector has moved so many bytes. */
-  noteMoved(bytes: number): void {
-    this.earned += bytes * WRITTEN_PER_MOVED;
+  /** The collector has gained so many bytes, or will have when the groups that it empties are gone. */
+  noteGained(bytes: number): void {
+    this.earned += bytes * this.share;
     this.wake();
   }
 
@@ -65,10 +70,11 @@ export class Pace {
   }
 
   private look(): void {
-    const { bytes, burstBytes } = this.excess();
+    const { bytes, marginBytes, burstBytes } = this.excess();
     this.burstBytes = burstBytes;
     this.sinceCheck = 0;
     this.over = bytes > 0;
+    this.share = Math.min(1, Math.max(MIN_SHARE, 1 - bytes / marginBytes));
     if (!this.over) this.earned = 0;
   }
 

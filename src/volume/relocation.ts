@@ -78,6 +78,11 @@ export class Relocation {
     return this.next === this.slots.count;
   }
 
+  /** How much of it is done, from 0 to 1. */
+  get doneShare(): number {
+    return this.isDone ? 1 : this.next / this.slots.count;
+  }
+
   /** Moves the next chunk. Returns the bytes that were moved. */
   async step(): Promise<number> {
     const first = this.next;

@@ -20,7 +20,7 @@ const ROUNDS = 14;
 /** Rounds in which garbage comes to what it stays at. */
 const FIRST_ROUNDS = 4;
 
-const MAX_SHARE_UNDER_LOAD = 0.28;
+const MAX_SHARE_UNDER_LOAD = 0.25;
 const MAX_SHARE_AT_REST = 0.25;
 
 /** Draws a block, as a share of all. */

@@ -7,7 +7,7 @@ import { SimulatedClock } from '../../simulation/dice.js';
 /** A disk of which too much is dead by `excess.bytes`, and on which a burst may make as much again as `burst`. */
 function makePace(burstBytes = 0) {
   const clock = new SimulatedClock();
-  const excess = { bytes: MIB, burstBytes };
+  const excess = { bytes: MIB, marginBytes: 2 * MIB, burstBytes };
   const calls = { waits: 0 };
   const pace = new Pace(
     clock,
@@ -38,12 +38,23 @@ describe('the pace of writers', () => {
     const first = pace.admit(MIB);
     expect(await settled(first)).toBe(false);
     expect(calls.waits).toBeGreaterThan(0);
-    // Less than a half of what is moved may be written.
-    pace.noteMoved(2 * MIB);
+    // Half-way to the bound, half of what is gained may be written.
+    pace.noteGained(1.9 * MIB);
     expect(await settled(first)).toBe(false);
-    pace.noteMoved(MIB);
+    pace.noteGained(0.1 * MIB);
     expect(await settled(first)).toBe(true);
     expect(await settled(pace.admit(MIB))).toBe(false);
+  });
+
+  it('is a tenth of that of the collector beyond the bounds', async () => {
+    const { pace, excess, settled } = makePace();
+    excess.bytes = 50 * MIB;
+    const admitted = pace.admit(MIB);
+    expect(await settled(admitted)).toBe(false);
+    pace.noteGained(9.9 * MIB);
+    expect(await settled(admitted)).toBe(false);
+    pace.noteGained(0.1 * MIB);
+    expect(await settled(admitted)).toBe(true);
   });
 
   it('is never nothing', async () => {
