@@ -6,8 +6,10 @@
  * host, so keep what runs inside short. Suites that use it need VM_NEEDS.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { delay } from './sandbox.js';
 import type { Need } from './tools.js';
 
 const VM_RUN = fileURLToPath(new URL('../vm/vm-run', import.meta.url));
@@ -28,11 +30,10 @@ export interface VmOptions {
   readonly sharedFolder: string;
   /** After this the machine is switched off and the status is 124. 10 minutes by default. */
   readonly timeoutMs?: number;
-  readonly memoryMiB?: number;
-  /** An image file that appears as /dev/vda; what was written survives the machine. */
-  readonly diskPath?: string;
-  /** Gets qemu's process id, for `cutPower`. */
-  readonly pidPath?: string;
+  /** The Unix socket of an NBD server whose export "disk" appears as /dev/vda. */
+  readonly diskSocket?: string;
+  /** A TCP port of 127.0.0.1 that leads to the same port of the machine. */
+  readonly forwardedPort?: number;
 }
 
 export interface VmResult {
@@ -42,36 +43,56 @@ export interface VmResult {
   readonly output: string;
 }
 
+/** A machine that boots, or runs `command` (bash) as root. */
+export class VirtualMachine {
+  readonly ended: Promise<VmResult>;
+  #output = '';
+  readonly #pidPath: string;
+
+  constructor(command: string, options: VmOptions) {
+    this.#pidPath = join(options.sharedFolder, 'vm-pid');
+    rmSync(this.#pidPath, { force: true });
+    const words = [...flags(options), '--pidfile', this.#pidPath, options.sharedFolder, command];
+    const child = spawn(VM_RUN, words, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const collect = (chunk: Buffer): void => {
+      this.#output += chunk.toString();
+    };
+    child.stdout.on('data', collect);
+    child.stderr.on('data', collect);
+    this.ended = new Promise((resolve, reject) => {
+      child.once('error', reject);
+      child.once('close', (status) => {
+        resolve({ status: status ?? 125, output: this.#output });
+      });
+    });
+  }
+
+  /** Resolves when the console has shown this; rejects when the machine ends first. */
+  async shows(text: string): Promise<void> {
+    const isOver = this.ended.then(() => true);
+    while (!this.#output.includes(text)) {
+      if (await Promise.race([isOver, delay(20)])) {
+        throw new Error(`the machine ended without "${text}": ${this.#output}`);
+      }
+    }
+  }
+
+  /** Nothing inside of it gets to run again. */
+  async cutPower(): Promise<void> {
+    process.kill(Number(readFileSync(this.#pidPath, 'utf8')), 'SIGKILL');
+    await this.ended;
+  }
+}
+
 /** Boots a machine, runs `command` (bash) in it as root, and waits for both to end. */
 export function runInVm(command: string, options: VmOptions): Promise<VmResult> {
-  const child = spawn(VM_RUN, [...flags(options), options.sharedFolder, command], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let output = '';
-  const collect = (chunk: Buffer): void => {
-    output += chunk.toString();
-  };
-  child.stdout.on('data', collect);
-  child.stderr.on('data', collect);
-  return new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', (status) => {
-      resolve({ status: status ?? 125, output });
-    });
-  });
+  return new VirtualMachine(command, options).ended;
 }
 
-/** Ends a machine the way a power cut would: nothing inside of it gets to run again. */
-export function cutPower(pidPath: string): void {
-  if (!existsSync(pidPath)) throw new Error(`no virtual machine has written ${pidPath}`);
-  process.kill(Number(readFileSync(pidPath, 'utf8')), 'SIGKILL');
-}
-
-function flags(options: VmOptions): string[] {
-  const { timeoutMs = 600_000, memoryMiB = 2048, diskPath, pidPath } = options;
+function flags({ timeoutMs = 600_000, diskSocket, forwardedPort }: VmOptions): string[] {
   return [
-    ...['--timeout', `${Math.ceil(timeoutMs / 1000)}`, '--memory', `${memoryMiB}M`],
-    ...(diskPath === undefined ? [] : ['--disk', diskPath]),
-    ...(pidPath === undefined ? [] : ['--pidfile', pidPath]),
+    ...['--timeout', `${Math.ceil(timeoutMs / 1000)}`],
+    ...(diskSocket === undefined ? [] : ['--nbd', diskSocket]),
+    ...(forwardedPort === undefined ? [] : ['--forward', `${forwardedPort}`]),
   ];
 }
