@@ -17,7 +17,8 @@ import { cloneSnapshot } from '../../src/volume/clone.js';
 import { BlockMap, NODE_SLOT_BYTES, type ReadNode } from '../../src/volume/block-map.js';
 import { gather } from '../../src/volume/gather.js';
 import { makeNodeReader } from '../../src/volume/node-reader.js';
-import type { Volume, VolumeParts } from '../../src/volume/volume.js';
+import type { Volume } from '../../src/volume/volume.js';
+import { partsOf } from '../support/inside.js';
 import { keyFile, makeVolume, open } from '../support/volumes.js';
 import { Dice, SimulatedClock, SimulatedRandomness } from './dice.js';
 import { Ledger, Timeline, WatchedEngine, type DiskState } from './engine.js';
@@ -343,7 +344,7 @@ export class SnapshotWorld {
    */
   private async checkLiveness(): Promise<void> {
     await this.open.sealNow();
-    const { end, slots } = (this.open as unknown as { parts: VolumeParts }).parts;
+    const { end, slots } = partsOf(this.open);
     const { map, heads, groups } = end.parts;
     const trees = [map.root, ...heads.snapshots.map((snapshot) => snapshot.map)];
     const read = makeNodeReader(slots, groups);

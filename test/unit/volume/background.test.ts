@@ -6,11 +6,11 @@ import { expect, it, onTestFinished, vi } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
 import { SLOT_OVERHEAD_BYTES } from '../../../src/crypto/engine.js';
 import { NODE_FANOUT } from '../../../src/format/map-node.js';
-import type { CollectorParts } from '../../../src/volume/collector.js';
 import type { Frozen } from '../../../src/volume/frozen.js';
 import { gather } from '../../../src/volume/gather.js';
 import { makeNodeReader } from '../../../src/volume/node-reader.js';
-import type { Volume, VolumeParts } from '../../../src/volume/volume.js';
+import type { Volume } from '../../../src/volume/volume.js';
+import { collectorParts, partsOf } from '../../support/inside.js';
 import { seededRandom } from '../../support/versioned-disk.js';
 import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
 
@@ -29,15 +29,10 @@ const DISK = 24 * MIB;
 const BLOCKS = DISK / BLOCK;
 const AT_ONCE = 16;
 
-/** What is counted and moved is no affair of who uses a volume. */
+/** Steps of a collection. */
 interface Inside {
-  readonly parts: CollectorParts;
   freeze(): Promise<Frozen>;
   walk(frozen: Frozen, victims: ReadonlySet<number>, signal: AbortSignal): Promise<unknown>;
-}
-
-function partsOf(volume: Volume): VolumeParts {
-  return (volume as unknown as { parts: VolumeParts }).parts;
 }
 
 function collectorOf(volume: Volume): Inside {
@@ -72,7 +67,7 @@ it('moves and retires what it should, by maps that stand in the log already', as
   const random = seededRandom(1);
   const turns = new Float64Array(BLOCKS);
   const contents = (block: number): Uint8Array => patterned(BLOCK, block + turns[block]! * BLOCKS);
-  for (let written = 0; written < 3 * BLOCKS; written += AT_ONCE) {
+  for (let written = 0; written < 2 * BLOCKS; written += AT_ONCE) {
     const blocks = new Set(Array.from({ length: AT_ONCE }, () => Math.floor(random() * BLOCKS)));
     for (const block of blocks) turns[block]!++;
     await Promise.all([...blocks].map((block) => volume.write(block * BLOCK, contents(block))));
@@ -94,7 +89,7 @@ it('moves and retires what it should, by maps that stand in the log already', as
 it('does not go by maps from the middle of a move, when groups hold what no map names yet', async () => {
   const volume = await filled(DISK);
   onTestFinished(() => volume.close());
-  const { checkpointer, writePath } = collectorOf(volume).parts;
+  const { checkpointer, writePath } = collectorParts(partsOf(volume).collector);
   for (let at = 0; at < DISK; at += 2 * BLOCK) await volume.write(at, patterned(BLOCK, at + 9));
   await volume.sealNow();
   // With nothing else to be written, it is moves that find no room, and so close the group.
@@ -143,7 +138,7 @@ it('counts once what was dropped unseen, however often it walks', async () => {
   // The maps come to the log once more before that has been counted.
   await volume.write(sizeBytes - BLOCK, patterned(BLOCK, 9));
   await volume.sealNow();
-  const { checkpointer } = collector.parts;
+  const { checkpointer } = collectorParts(partsOf(volume).collector);
   expect(checkpointer.frozen).not.toBe(frozen);
   await walk(frozen);
   expect(checkpointer.frozen, 'what was noted before the walk').toBeNull();
@@ -169,4 +164,45 @@ it('seals groups that failed by itself: nothing that is retired can go before', 
     },
     { timeout: 10_000 },
   );
+});
+
+it('gives up moves whose commits fail again and again, and loses nothing', async () => {
+  const volume = await filled(DISK);
+  onTestFinished(() => volume.close());
+  for (let at = 0; at < DISK; at += 2 * BLOCK) await volume.write(at, patterned(BLOCK, at + 9));
+  await volume.flush();
+  const { end } = collectorParts(partsOf(volume).collector);
+  const makeDurable = end.makeDurable.bind(end);
+  const failing = vi.spyOn(end, 'makeDurable').mockImplementation(async () => {
+    await makeDurable();
+    return false;
+  });
+  const failure = await volume.collect({ aggressive: true }).catch((error: unknown) => error);
+  failing.mockRestore();
+  expect(failure).toMatchObject({ code: 'io' });
+  expect(String(failure)).toMatch(/while blocks were moved/);
+
+  await volume.collect({ aggressive: true });
+  const [known, found] = await liveBytes(volume);
+  expect(known).toEqual(found);
+  const bytes = new Uint8Array(BLOCK);
+  for (let at = 0; at < DISK; at += 2 * BLOCK) {
+    await volume.read(at, bytes);
+    expect(Buffer.compare(bytes, patterned(BLOCK, at + 9)), `byte ${at}`).toBe(0);
+  }
+});
+
+it('goes by new maps when older ones cannot be walked', async () => {
+  const volume = await filled(DISK);
+  onTestFinished(() => volume.close());
+  const collector = collectorOf(volume);
+  const parts = collectorParts(partsOf(volume).collector);
+  const frozen = await collector.freeze();
+  expect(parts.checkpointer.frozen).toBe(frozen);
+  const reading = vi.spyOn(parts, 'readNode').mockRejectedValueOnce(new Error('lost'));
+  const walk = (): Promise<unknown> =>
+    collector.walk(frozen, new Set(), new AbortController().signal);
+  await expect(walk().then(() => null)).rejects.toThrow('lost');
+  expect(reading).toHaveBeenCalledOnce();
+  expect(parts.checkpointer.frozen).toBeNull();
 });

@@ -2,9 +2,9 @@
 import * as fs from 'node:fs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { KIB } from '../../../src/base/bytes.js';
-import type { CollectorParts } from '../../../src/volume/collector.js';
 import type { OpenOptions } from '../../../src/volume/open.js';
 import type { Volume } from '../../../src/volume/volume.js';
+import { collectorParts, partsOf } from '../../support/inside.js';
 import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
 
 const BLOCK = 4 * KIB;
@@ -30,8 +30,7 @@ async function withOpenRoot(folder: string): Promise<Volume> {
   const volume = await open(folder);
   await volume.write(0, patterned(64 * KIB, 2));
   await volume.flush();
-  const inside = volume as unknown as { parts: { collector: { parts: CollectorParts } } };
-  const { writePath, checkpointer } = inside.parts.collector.parts;
+  const { writePath, checkpointer } = collectorParts(partsOf(volume).collector);
   await writePath.exclusively(() => checkpointer.checkpoint());
   return volume;
 }

@@ -1,0 +1,11 @@
+/** What is inside of a volume, and is no affair of who uses it, for tests that look or reach in. */
+import type { Collector, CollectorParts } from '../../src/volume/collector.js';
+import type { Volume, VolumeParts } from '../../src/volume/volume.js';
+
+export function partsOf(volume: Volume): VolumeParts {
+  return (volume as unknown as { parts: VolumeParts }).parts;
+}
+
+export function collectorParts(collector: Collector): CollectorParts {
+  return (collector as unknown as { parts: CollectorParts }).parts;
+}
