@@ -79,10 +79,13 @@ export function loadOpenssl(): OpensslFunctions {
     decryptFinal: bind('EVP_DecryptFinal_ex', 'int', ...pointers(3)),
     control: bind('EVP_CIPHER_CTX_ctrl', 'int', POINTER, 'int', 'int', POINTER),
     clearErrors: bind('ERR_clear_error', 'void'),
-    addressOf: (bytes: Uint8Array): Address => {
-      const address = Number(koffi.address(bytes));
-      if (Number.isSafeInteger(address)) return address;
-      throw new RangeError('the buffer lies above 2^53, out of the reach of exact numbers');
-    },
+    addressOf: (bytes: Uint8Array): Address => exactAddress(koffi.address(bytes)),
   } as OpensslFunctions;
+}
+
+/** Throws RangeError for an address that no number holds exactly. */
+export function exactAddress(address: bigint): Address {
+  const exact = Number(address);
+  if (Number.isSafeInteger(exact)) return exact;
+  throw new RangeError('the buffer lies above 2^53, out of the reach of exact numbers');
 }

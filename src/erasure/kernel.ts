@@ -22,15 +22,11 @@ import { WASM_PAGE_BYTES, webAssembly, type WasmMemory, type WasmModule } from '
 
 const SOURCES_OFFSET = 0;
 const TARGETS_OFFSET = SOURCES_OFFSET + 4 * MAX_DATA_UNITS;
-const TABLES_OFFSET = 256;
+const TABLES_OFFSET = TARGETS_OFFSET + 4 * MAX_PARITY_UNITS;
 /** The tables of one coefficient c: c * n for the sixteen low nibbles n, then c * (n << 4). */
 const TABLE_BYTES = 32;
-const BYTES_OFFSET = WASM_PAGE_BYTES;
-
-if (TARGETS_OFFSET + 4 * MAX_PARITY_UNITS > TABLES_OFFSET) throw new Error('layout overlaps');
-if (TABLES_OFFSET + MAX_DATA_UNITS * MAX_PARITY_UNITS * TABLE_BYTES > BYTES_OFFSET) {
-  throw new Error('layout overlaps');
-}
+const HEAD_BYTES = TABLES_OFFSET + MAX_DATA_UNITS * MAX_PARITY_UNITS * TABLE_BYTES;
+const BYTES_OFFSET = Math.ceil(HEAD_BYTES / WASM_PAGE_BYTES) * WASM_PAGE_BYTES;
 
 /** Ranges start and end at multiples of this, in whole words of the kernel's shortest step. */
 export const RANGE_UNIT_BYTES = 8;

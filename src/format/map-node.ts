@@ -14,8 +14,13 @@ export type MapNode = Uint32Array;
 
 const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
-export function encodeMapNode(node: MapNode, into: Uint8Array): void {
-  if (LITTLE_ENDIAN) {
+/** `copies`: the machine's order of bytes is that of the format. */
+export function encodeMapNode(
+  node: MapNode,
+  into: Uint8Array,
+  copies: boolean = LITTLE_ENDIAN,
+): void {
+  if (copies) {
     into.set(new Uint8Array(node.buffer, node.byteOffset, NODE_BYTES));
     return;
   }
@@ -23,9 +28,9 @@ export function encodeMapNode(node: MapNode, into: Uint8Array): void {
   for (let i = 0; i < node.length; i++) view.setUint32(i * 4, node[i]!, true);
 }
 
-export function decodeMapNode(bytes: Uint8Array): MapNode {
+export function decodeMapNode(bytes: Uint8Array, copies: boolean = LITTLE_ENDIAN): MapNode {
   const node = new Uint32Array(NODE_FANOUT * 2);
-  if (LITTLE_ENDIAN) {
+  if (copies) {
     new Uint8Array(node.buffer).set(bytes.subarray(0, NODE_BYTES));
     return node;
   }

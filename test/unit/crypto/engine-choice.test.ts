@@ -237,3 +237,8 @@ function thrownBy(action: () => unknown): unknown {
   }
   throw new Error('nothing was thrown');
 }
+
+it('addresses of OpenSSL are exact, or none', () => {
+  expect(ffi.exactAddress(2n ** 53n - 1n)).toBe(Number.MAX_SAFE_INTEGER);
+  expect(() => ffi.exactAddress(2n ** 53n)).toThrow(RangeError);
+});

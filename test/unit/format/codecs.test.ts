@@ -325,11 +325,23 @@ describe('every record comes back as it was written', () => {
     const stored = new Uint8Array(NODE_BYTES);
     encodeMapNode(node, stored);
     expect(decodeMapNode(stored)).toEqual(node);
+    // As on a machine whose order of bytes is the other one.
+    const swapped = new Uint8Array(NODE_BYTES);
+    encodeMapNode(node, swapped, false);
+    expect(swapped).toEqual(stored);
+    expect(decodeMapNode(stored, false)).toEqual(node);
     expect([1, 512, 513, 262_144, 262_145, 2 ** 38].map(mapDepth)).toEqual([1, 1, 2, 2, 3, 5]);
   });
 });
 
 describe('decoders', () => {
+  it('refuse an entry of a kind that there is not', () => {
+    const body = encodeCommitBody([{ kind: 'hole', number: 7, count: 1 }]);
+    expect(decodeCommitBody(body, 0)).toHaveLength(1);
+    body[0] = 0x77;
+    expect(() => decodeCommitBody(body, 0)).toThrow(/unknown kind 119/);
+  });
+
   it('tell a newer version from a corrupt record', () => {
     const outer = encodeKeyFile({ volumeId: new Uint8Array(16), counter: 1, slots: [] });
     outer[4] = 2;
