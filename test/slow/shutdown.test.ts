@@ -16,7 +16,7 @@ import { describeWith } from '../support/tools.js';
 import { Load, seededRandom, UNIT_BYTES, VersionedDisk } from '../support/versioned-disk.js';
 import { VolatileDisk } from '../support/volatile-disk.js';
 
-const ROUNDS = Number(process.env['CHUNKVOL_SHUTDOWNS'] ?? 8);
+const ROUNDS = Number(process.env['CHUNKVOL_SHUTDOWNS'] ?? 5);
 const MAX_LOAD_MS = 800;
 const DISK_BYTES = 16 * 2 ** 20;
 const HOST_BYTES = 1024 * 2 ** 20;

@@ -1,8 +1,8 @@
 /**
  * The power of a virtual machine is cut while it serves a volume from its own ext4, on a disk with a write
- * cache that forgets: page cache, processes and what the disk was not told to flush are gone. Twice
- * ($CHUNKVOL_VM_CUTS); each time the machine boots again, the volume opens, and what a FLUSH or FUA has covered is
- * there. The load comes from outside of the machine, over TCP.
+ * cache that forgets: page cache, processes and what the disk was not told to flush are gone. The machine
+ * boots again, the volume opens, and what a FLUSH or FUA has covered is there; once, or $CHUNKVOL_VM_CUTS
+ * times. The load comes from outside of the machine, over TCP.
  */
 import * as net from 'node:net';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -14,7 +14,7 @@ import { Load, seededRandom, UNIT_BYTES, VersionedDisk } from '../support/versio
 import { VirtualMachine, VM_NEEDS } from '../support/vm.js';
 import { VolatileDisk } from '../support/volatile-disk.js';
 
-const CUTS = Number(process.env['CHUNKVOL_VM_CUTS'] ?? 2);
+const CUTS = Number(process.env['CHUNKVOL_VM_CUTS'] ?? 1);
 const DISK_BYTES = 4 * 2 ** 20;
 const HOST_BYTES = 512 * 2 ** 20;
 const MAX_LOAD_MS = 15_000;
@@ -29,7 +29,7 @@ beforeEach(() => {
 afterEach(() => sandbox.release());
 
 describeWith([...VM_NEEDS, 'mkfs.ext4', 'mount'], 'a machine whose power is cut', () => {
-  it(`keeps what was flushed, ${CUTS} times`, async () => {
+  it(`keeps what was flushed, cuts: ${CUTS}`, async () => {
     const seed = Date.now() % 2 ** 31;
     const random = seededRandom(seed);
     const disk = new VersionedDisk(DISK_BYTES / UNIT_BYTES);
@@ -60,7 +60,7 @@ describeWith([...VM_NEEDS, 'mkfs.ext4', 'mount'], 'a machine whose power is cut'
     }
     console.log(`seed ${seed}: ${answered} requests, ${host.lostBlocks} blocks lost`);
     expect(answered).toBeGreaterThan(CUTS);
-    expect(host.lostBlocks).toBeGreaterThan(CUTS);
+    expect(host.lostBlocks).toBeGreaterThan(0);
   });
 });
 
