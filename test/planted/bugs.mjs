@@ -663,6 +663,13 @@ export const PLANTED_BUGS = [
     tests: ['test/unit/volume/pace.test.ts'],
   },
   {
+    name: 'writers get all that the collector gains, however much is dead',
+    file: 'src/volume/pace.ts',
+    find: 'Math.min(1, Math.max(MIN_SHARE, 1 - bytes / marginBytes))',
+    put: 'Math.min(1, MIN_SHARE + marginBytes)',
+    tests: ['test/unit/volume/pace.test.ts'],
+  },
+  {
     name: 'a group is deleted that a root still needs',
     file: 'src/volume/retention.ts',
     find: 'return listed || root.tail.ordinal <= group.ordinal;',
