@@ -42,7 +42,7 @@ export class MemoryDevice implements BlockDevice {
 
   async read(offset: number, into: Uint8Array): Promise<void> {
     await this.#enter('read', offset, into.length);
-    this.#eachBlock(offset, into.length, (index, from, length, at) => {
+    eachBlock(this.blockBytes, offset, into.length, (index, from, length, at) => {
       const block = this.#blocks.get(index);
       if (block) into.set(block.subarray(from, from + length), at);
       else into.fill(0, at, at + length);
@@ -51,7 +51,7 @@ export class MemoryDevice implements BlockDevice {
 
   async write(offset: number, bytes: Uint8Array, options?: WriteOptions): Promise<void> {
     await this.#enter('write', offset, bytes.length, options);
-    this.#eachBlock(offset, bytes.length, (index, from, length, at) => {
+    eachBlock(this.blockBytes, offset, bytes.length, (index, from, length, at) => {
       let block = this.#blocks.get(index);
       if (!block) this.#blocks.set(index, (block = new Uint8Array(this.blockBytes)));
       block.set(bytes.subarray(at, at + length), from);
@@ -137,19 +137,21 @@ export class MemoryDevice implements BlockDevice {
     }
     return Array.from({ length: Math.max(0, end - first) }, (_, at) => first + at);
   }
+}
 
-  #eachBlock(
-    offset: number,
-    bytes: number,
-    visit: (index: number, from: number, length: number, at: number) => void,
-  ): void {
-    let at = 0;
-    while (at < bytes) {
-      const index = Math.floor((offset + at) / this.blockBytes);
-      const from = offset + at - index * this.blockBytes;
-      const length = Math.min(bytes - at, this.blockBytes - from);
-      visit(index, from, length, at);
-      at += length;
-    }
+/** Visits each block that a range of bytes touches: `length` bytes from `from` on, which are those at `at` of the range. */
+export function eachBlock(
+  blockBytes: number,
+  offset: number,
+  bytes: number,
+  visit: (index: number, from: number, length: number, at: number) => void,
+): void {
+  let at = 0;
+  while (at < bytes) {
+    const index = Math.floor((offset + at) / blockBytes);
+    const from = offset + at - index * blockBytes;
+    const length = Math.min(bytes - at, blockBytes - from);
+    visit(index, from, length, at);
+    at += length;
   }
 }

@@ -43,7 +43,7 @@ export interface VmResult {
   readonly output: string;
 }
 
-/** A machine that boots, or runs `command` (bash) as root. */
+/** Boots a machine that runs `command` (bash) as root. */
 export class VirtualMachine {
   readonly ended: Promise<VmResult>;
   #output = '';

@@ -5,6 +5,7 @@
  */
 import type { BlockDevice, Extent, WriteOptions } from '../../src/base/block-device.js';
 import { ChunkvolError } from '../../src/base/errors.js';
+import { eachBlock } from './memory-device.js';
 
 type Block = Uint8Array | undefined;
 
@@ -38,7 +39,7 @@ export class VolatileDisk implements BlockDevice {
 
   read(offset: number, into: Uint8Array): Promise<void> {
     return this.#enter(() => {
-      this.#eachBlock(offset, into.length, (index, from, length, at) => {
+      eachBlock(this.blockBytes, offset, into.length, (index, from, length, at) => {
         const block = this.#blocks.get(index);
         if (block) into.set(block.subarray(from, from + length), at);
         else into.fill(0, at, at + length);
@@ -73,7 +74,7 @@ export class VolatileDisk implements BlockDevice {
   extents(offset: number, bytes: number, maxExtents: number): Promise<Extent[]> {
     const extents: { bytes: number; hole: boolean }[] = [];
     return this.#enter(() => {
-      this.#eachBlock(offset, bytes, (index, _, length) => {
+      eachBlock(this.blockBytes, offset, bytes, (index, _, length) => {
         const hole = !this.#blocks.has(index);
         const last = extents.at(-1);
         if (last?.hole === hole) last.bytes += length;
@@ -98,7 +99,7 @@ export class VolatileDisk implements BlockDevice {
     changed: (block: Block, from: number, length: number, at: number) => Block,
   ): Promise<void> {
     return this.#enter(() => {
-      this.#eachBlock(offset, bytes, (index, from, length, at) => {
+      eachBlock(this.blockBytes, offset, bytes, (index, from, length, at) => {
         const block = this.#blocks.get(index);
         if (!this.#flushed.has(index)) this.#flushed.set(index, block);
         this.#set(index, changed(block, from, length, at));
@@ -110,19 +111,5 @@ export class VolatileDisk implements BlockDevice {
   #set(index: number, block: Block): void {
     if (block) this.#blocks.set(index, block);
     else this.#blocks.delete(index);
-  }
-
-  #eachBlock(
-    offset: number,
-    bytes: number,
-    visit: (index: number, from: number, length: number, at: number) => void,
-  ): void {
-    for (let at = 0; at < bytes;) {
-      const index = Math.floor((offset + at) / this.blockBytes);
-      const from = offset + at - index * this.blockBytes;
-      const length = Math.min(bytes - at, this.blockBytes - from);
-      visit(index, from, length, at);
-      at += length;
-    }
   }
 }
