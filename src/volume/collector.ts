@@ -376,6 +376,8 @@ export class Collector {
     if (!signal.aborted) await relocation.touch(gathered.headNodes);
     await this.follow(frozen.snapshots, victims, gathered, relocation, signal);
     if (signal.aborted) throw new ChunkvolError('interrupted', 'the collection was interrupted');
+    // What is left of the groups are nodes of the map, which newer maps will have elsewhere.
+    if (moved === 0) this.parts.checkpointer.forgetAllBut(null);
     this.gainedBytes -= moved;
     return moved;
   }

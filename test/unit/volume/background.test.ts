@@ -6,6 +6,7 @@ import { expect, it, onTestFinished, vi } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
 import { SLOT_OVERHEAD_BYTES } from '../../../src/crypto/engine.js';
 import { NODE_FANOUT } from '../../../src/format/map-node.js';
+import type { Group } from '../../../src/store/group.js';
 import type { Frozen } from '../../../src/volume/frozen.js';
 import { gather } from '../../../src/volume/gather.js';
 import { makeNodeReader } from '../../../src/volume/node-reader.js';
@@ -31,6 +32,7 @@ const AT_ONCE = 16;
 
 /** Steps of a collection. */
 interface Inside {
+  victims(): Group[];
   freeze(): Promise<Frozen>;
   walk(frozen: Frozen, victims: ReadonlySet<number>, signal: AbortSignal): Promise<unknown>;
 }
@@ -149,6 +151,41 @@ it('counts once what was dropped unseen, however often it walks', async () => {
   }
 });
 
+it('empties a group of which nothing but map nodes is alive, while nobody writes', async () => {
+  const leafBytes = NODE_FANOUT * BLOCK;
+  const leaves = 64;
+  const folder = temporaryFolder();
+  await makeVolume(folder, { data: 2, parity: 1, sizeBytes: 2 * leaves * leafBytes });
+  const volume = await open(folder);
+  onTestFinished(() => volume.close());
+  const { end } = partsOf(volume);
+  let victims: Group[] = [];
+  vi.spyOn(collectorOf(volume), 'victims').mockImplementation(() => victims);
+  for (let i = 0; i < leaves; i++) await volume.write(i * leafBytes, patterned(BLOCK, i));
+  // With so many nodes changed the group is sealed without them.
+  await volume.write((leaves + 1) * leafBytes, patterned(MIB + MIB / 4, 1));
+  await volume.flush();
+  // They come to the next one, beside blocks that are dead soon.
+  await volume.write(leaves * leafBytes, patterned(MIB, 1));
+  await collectorOf(volume).freeze();
+  const { group } = end.writer!;
+  await volume.sealNow();
+  await volume.write(leaves * leafBytes, patterned(MIB, 2));
+  await volume.flush();
+  expect(group.liveBytes).toBeGreaterThan(leaves * BLOCK);
+
+  victims = [group];
+  await vi.waitFor(
+    () => {
+      expect(end.parts.groups.all()).not.toContain(group);
+    },
+    { timeout: 5000 },
+  );
+  victims = [];
+  const [known, found] = await liveBytes(volume);
+  expect(known).toEqual(found);
+});
+
 it('seals groups that failed by itself: nothing that is retired can go before', async () => {
   const volume = await filled(MIB);
   onTestFinished(() => volume.close());
@@ -171,11 +208,18 @@ it('gives up moves whose commits fail again and again, and loses nothing', async
   onTestFinished(() => volume.close());
   for (let at = 0; at < DISK; at += 2 * BLOCK) await volume.write(at, patterned(BLOCK, at + 9));
   await volume.flush();
-  const { end } = collectorParts(partsOf(volume).collector);
+  const { end, survivors } = collectorParts(partsOf(volume).collector);
   const makeDurable = end.makeDurable.bind(end);
+  // Moves place their slots, then they are told: the commits that tell it are those that fail.
+  let failures = 0;
+  const place = survivors.place.bind(survivors);
+  vi.spyOn(survivors, 'place').mockImplementation(async (...moves) => {
+    failures = 3;
+    return place(...moves);
+  });
   const failing = vi.spyOn(end, 'makeDurable').mockImplementation(async () => {
-    await makeDurable();
-    return false;
+    const isDurable = await makeDurable();
+    return failures-- > 0 ? false : isDurable;
   });
   const failure = await volume.collect({ aggressive: true }).catch((error: unknown) => error);
   failing.mockRestore();
