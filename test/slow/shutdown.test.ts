@@ -68,7 +68,7 @@ describeWith(
         await using export_ = await startServer(disk);
         const device = await mounts.loop(await mounts.attach(export_.address.path));
         const goDown = async (_: string, server: ServedVolume): Promise<void> => {
-          disk.cutPower(random);
+          await disk.cutPower(random);
           await server.kill();
         };
         await survive(kind, {

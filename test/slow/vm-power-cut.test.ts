@@ -52,7 +52,7 @@ describeWith([...VM_NEEDS, 'mkfs.ext4', 'mount'], 'a machine whose power is cut'
       disk.settleOn(await disk.check((offset, bytes) => clients[0]!.read(offset, bytes)));
       const load = new Load(disk, clients, { random });
       await delay(1000 + random() * MAX_LOAD_MS);
-      host.cutPower(random);
+      await host.cutPower(random);
       await machine.cutPower();
       await load.stop();
       answered += load.answered;

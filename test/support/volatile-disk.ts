@@ -9,6 +9,9 @@ import { eachBlock } from './memory-device.js';
 
 type Block = Uint8Array | undefined;
 
+/** So many blocks are in the cache at least when the power is cut, and up to as many more. */
+const BLOCKS_AT_WORK = 8;
+
 export class VolatileDisk implements BlockDevice {
   readonly blockBytes = 4096;
   readonly readOnly = false;
@@ -19,11 +22,16 @@ export class VolatileDisk implements BlockDevice {
   /** What the blocks were at the last flush that have changed since. */
   readonly #flushed = new Map<number, Block>();
   #isOff = false;
+  #onChange: () => void = () => undefined;
 
   constructor(readonly sizeBytes: number) {}
 
-  /** From now on nothing works; of what was not flushed each block is kept or lost. */
-  cutPower(random: () => number): void {
+  /**
+   * Cuts the power, as soon as there is something to lose. From then on nothing works; of what was not
+   * flushed each block is kept or lost.
+   */
+  async cutPower(random: () => number): Promise<void> {
+    await this.#holds(BLOCKS_AT_WORK * (1 + random()));
     this.#isOff = true;
     for (const [index, block] of this.#flushed) {
       if (random() < 0.5) continue;
@@ -84,6 +92,16 @@ export class VolatileDisk implements BlockDevice {
     });
   }
 
+  /** Resolves when so many blocks are in the cache. */
+  #holds(blocks: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#onChange = () => {
+        if (this.#flushed.size >= blocks) resolve();
+      };
+      this.#onChange();
+    });
+  }
+
   /** Each operation is one step: a power cut comes before or after. */
   #enter<T>(step: () => T): Promise<T> {
     return Promise.resolve().then(() => {
@@ -105,6 +123,7 @@ export class VolatileDisk implements BlockDevice {
         this.#set(index, changed(block, from, length, at));
         if (options?.durable === true) this.#flushed.delete(index);
       });
+      this.#onChange();
     });
   }
 
