@@ -6,6 +6,7 @@
  *   has had since; one behind the durable end may also hold zeros, or what a disk held before.
  * - After a failed fdatasync the kernel thinks those sectors clean: a later one does not write them.
  */
+import { crc32 } from 'node:zlib';
 import type { Dice } from './dice.js';
 
 const SECTOR_BYTES = 512;
@@ -24,6 +25,8 @@ export class SimulatedContent {
   /** Whether another content uses the same buffer: it is copied before it is changed. */
   private shared = false;
   private bytes = 0;
+  /** Of the present content; null: not computed yet. */
+  private sum: number | null = null;
   /** Not durable: every state before the present one, the durable one first. */
   private dirty = new Map<number, readonly Version[]>();
   /** Believed to be durable after an fdatasync failed, and not. */
@@ -34,6 +37,12 @@ export class SimulatedContent {
 
   get size(): number {
     return this.bytes;
+  }
+
+  /** Of bytes and length: two contents that differ have different ones, as good as always. */
+  get checksum(): number {
+    this.sum ??= crc32(this.data.subarray(0, this.bytes)) * 2 ** 20 + (this.bytes % 2 ** 20);
+    return this.sum;
   }
 
   read(into: Uint8Array, position: number): number {
@@ -80,6 +89,7 @@ export class SimulatedContent {
     copy.shared = true;
     copy.data = this.data;
     copy.bytes = this.bytes;
+    copy.sum = this.sum;
     copy.dirty = new Map(this.dirty);
     copy.forgotten = new Map(this.forgotten);
     copy.durableBytes = this.durableBytes;
@@ -97,9 +107,11 @@ export class SimulatedContent {
     }
     if (this.dirty.size > 0) this.drawSectors(found, dice);
     found.bytes = this.drawSize(dice);
+    found.durableBytes = found.bytes;
+    const isAsItWas = this.dirty.size + this.forgotten.size === 0 && found.bytes === this.bytes;
+    if (isAsItWas) return found;
     found.reserve(found.bytes);
     found.data.fill(0, found.bytes);
-    found.durableBytes = found.bytes;
     return found;
   }
 
@@ -154,8 +166,9 @@ export class SimulatedContent {
     else this.data.fill(0, at, at + SECTOR_BYTES);
   }
 
-  /** Room for `bytes`, zeros behind the present end; in a buffer of its own. */
+  /** For a change: room for `bytes`, zeros behind the present end, in a buffer of its own. */
   private reserve(bytes: number): void {
+    this.sum = null;
     const needed = Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;
     if (!this.shared && needed <= this.data.length) return;
     const grown =

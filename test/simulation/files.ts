@@ -12,7 +12,6 @@
  *
  * A failed call may have taken effect in part. A failed fsync loses the unsynced bytes of its file.
  */
-import { crc32 } from 'node:zlib';
 import { fromSystem } from '../../src/base/errors.js';
 import type { Files, FileStat, OpenFile, OpenMode } from '../../src/base/files.js';
 import { SimulatedContent } from './content.js';
@@ -127,6 +126,11 @@ export class SimulatedFiles implements Files {
     return found;
   }
 
+  /** Of a file that is there, and of its length. */
+  checksum(path: string): number {
+    return this.names.get(path)!.checksum;
+  }
+
   /** The bytes of a file as they are seen now; null where there is none. */
   peek(path: string): Uint8Array | null {
     const content = this.names.get(path);
@@ -152,7 +156,7 @@ export class SimulatedFiles implements Files {
 
   /** Everything that can be seen in a folder, to be compared. */
   snapshot(folder: string): string[] {
-    return this.paths(folder).map((path) => `${path} ${crc32(this.peek(path)!)}`);
+    return this.paths(folder).map((path) => `${path} ${this.checksum(path)}`);
   }
 
   /** Paths of all files in a folder and below it, sorted. */
