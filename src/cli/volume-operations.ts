@@ -77,6 +77,8 @@ async function resize(
 async function hold({ volume }: OperationHost, { signal, send }: OperationContext): Promise<void> {
   const release = volume.holdDeletion();
   try {
+    // An open file gets another name when it is sealed: a copier that had listed it would miss it.
+    if (!volume.readOnly) await volume.sealNow();
     await send('held');
     await new Promise<void>((resolve) => {
       if (signal.aborted) resolve();

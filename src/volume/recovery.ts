@@ -6,6 +6,8 @@
  * A root qualifies when each of its sealed groups has k members of a plausible size, and the files of
  * its other groups are as long as it says. From its tail on, the log is followed through the groups
  * whose headers name the one before as their predecessor, each ending it at the cut that it names.
+ * In a copy that was made by hand closed roots come first, and what came after them is read commit by commit:
+ * open files run ahead of the log, and may be long enough for a root that came along later than they did.
  *
  * Nothing is written here but what finishes a seal that was decided already, and the removal of files
  * that never counted. What was flushed is never dropped silently: when commits that are known to have
@@ -77,10 +79,12 @@ export async function recover(
 ): Promise<Recovered> {
   const { roots, foreign } = await readRoots(context);
   for (const name of foreign) options.onNotice(`roots/${name} is damaged or of another volume`);
-  const recovery = new Recovery(context, slots, options, roots);
+  const late = options.isCopy ? roots.filter(({ root }) => !root.closed) : [];
+  const recovery = new Recovery(context, slots, options, roots, late);
   const recovered =
-    (await recovery.fromAny(roots)) ??
-    (await recovery.fromAny(await replicas(context, slots, roots)));
+    (await recovery.fromAny(roots.filter((each) => !late.includes(each)))) ??
+    (await recovery.fromAny(await replicas(context, slots, roots))) ??
+    (await recovery.fromAny(late));
   if (recovered) return recovered;
   if (recovery.missed.length === 0) {
     throw new ChunkvolError(
@@ -106,15 +110,21 @@ async function replicas(
 }
 
 class Recovery {
-  /** Roots that do not qualify. What they lead to was durable before they were, whether it is there or not. */
-  readonly missed: RootFile[] = [];
+  /**
+   * Roots that do not qualify, or that others are tried before. What they lead to was durable before they
+   * were, whether it is there or not.
+   */
+  readonly missed: RootFile[];
 
   constructor(
     private readonly context: StoreContext,
     private readonly slots: SlotReader,
     private readonly options: RecoveryOptions,
     private readonly roots: RootFile[],
-  ) {}
+    late: readonly RootFile[],
+  ) {
+    this.missed = [...late];
+  }
 
   /** The state that grew from the first of these roots, the newest first, that qualifies; null when none does. */
   async fromAny(candidates: readonly RootFile[]): Promise<Recovered | null> {

@@ -102,6 +102,34 @@ describe('hold', () => {
     expect(bytesOf(chunks().filter((name) => before.includes(name)))).toBeLessThan(beforeBytes / 4);
   });
 
+  it('gives a copy the state of its beginning, although files get other names meanwhile', async () => {
+    const { socket } = await world.serve(volume);
+    const client = await NbdClient.connect({ kind: 'unix', path: socket });
+    const expected = pattern(MIB, 3);
+    await client.write(0, expected);
+    await client.flush();
+    const child = world.spawn(['-C', volume, 'hold', '--', 'sh', '-c', 'echo held; cat']);
+    let said = '';
+    child.stdout!.on('data', (bytes: Buffer) => (said += bytes.toString()));
+    await eventually(() => said === 'held\n', 20_000);
+    const listed = fs.readdirSync(volume, { recursive: true, encoding: 'utf8' });
+    await client.write(0, pattern(MIB, 4));
+    await client.disconnect();
+    await world.ok(['-C', volume, 'gc']);
+
+    const copy = world.path('copy');
+    for (const name of listed) {
+      const stat = fs.statSync(path.join(volume, name), { throwIfNoEntry: false });
+      if (stat?.isFile()) fs.cpSync(path.join(volume, name), path.join(copy, name));
+    }
+    child.stdin!.end();
+    await eventually(() => child.exitCode === 0, 20_000);
+    const served = await world.serve(copy);
+    const reader = await NbdClient.connect({ kind: 'unix', path: served.socket });
+    expect(Buffer.compare(await reader.read(0, MIB), expected)).toBe(0);
+    await reader.disconnect();
+  });
+
   it('tells when the server has ended before the command', async () => {
     const { child: server } = await world.serve(volume);
     const child = world.spawn(['-C', volume, 'hold', '--', 'sh', '-c', 'echo held; cat; exit 0']);

@@ -817,6 +817,27 @@ export const PLANTED_BUGS = [
     tests: ['test/unit/volume/snapshots.test.ts'],
   },
   {
+    name: 'a copy made by hand opens at a root that came later than its open files',
+    file: 'src/volume/recovery.ts',
+    find: 'options.isCopy ? roots.filter(({ root }) => !root.closed) : []',
+    put: 'roots.filter(() => false)',
+    tests: ['test/unit/volume/hand-copies.test.ts'],
+  },
+  {
+    name: 'a command under hold begins while files are open that will get other names',
+    file: 'src/cli/volume-operations.ts',
+    find: 'if (!volume.readOnly) await volume.sealNow();',
+    put: '',
+    tests: ['test/unit/cli/operations.test.ts'],
+  },
+  {
+    name: 'a round that moves nothing is followed by one that goes by the same maps',
+    file: 'src/volume/collector.ts',
+    find: 'if (moved === 0) this.parts.checkpointer.forgetAllBut(null);',
+    put: '',
+    tests: ['test/unit/volume/background.test.ts'],
+  },
+  {
     name: 'moves in a copy made by hand are followed by the length of files',
     file: 'src/volume/recovery.ts',
     find: '(!this.options.isCopy || this.reader.holds(group, blocks, positions))',

@@ -69,6 +69,7 @@ describe('hold', () => {
     await withHost(async (operations, volume) => {
       const release = vi.fn();
       vi.spyOn(volume, 'holdDeletion').mockReturnValue(release);
+      const seal = vi.spyOn(volume, 'sealNow');
       const controller = new AbortController();
       const parts: unknown[] = [];
       const send = (part: unknown): Promise<void> => {
@@ -77,6 +78,7 @@ describe('hold', () => {
       };
       const holding = operations.hold({}, { ...context, signal: controller.signal, send });
       await expect.poll(() => parts).toEqual(['held']);
+      expect(seal).toHaveBeenCalledOnce();
       expect(release).not.toHaveBeenCalled();
       controller.abort();
       await holding;
