@@ -39,7 +39,7 @@ export async function copyByHand(
   }
 }
 
-function shuffle<T>(items: T[], below: (limit: number) => number): void {
+function shuffle(items: string[], below: (limit: number) => number): void {
   for (let i = items.length - 1; i > 0; i--) {
     const j = below(i + 1);
     [items[i], items[j]] = [items[j]!, items[i]!];
