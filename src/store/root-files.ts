@@ -72,11 +72,7 @@ export function openRoot(keys: VolumeKeys, bytes: Uint8Array): Root | null {
   return plain && decodeOrNull(() => decodeInner(plain, opened.outer, opened.outerPlain));
 }
 
-/** The outer part alone: all that the maintenance key opens. */
-export function openOuterRoot(keys: MaintenanceKeys, bytes: Uint8Array): RootOuter | null {
-  return openOuterPart(keys, bytes)?.outer ?? null;
-}
-
+/** The outer part: all that the maintenance key opens. */
 function openOuterPart(
   keys: MaintenanceKeys,
   bytes: Uint8Array,

@@ -423,7 +423,7 @@ class RollForward {
   }
 
   /**
-   * The group that continues the log behind `group` (null: behind nothing). Of several that one session
+   * The group that continues the log behind `group`, the present one (null: behind nothing). Of several that one session
    * made the last counts: the others were given up. Several sessions mean a fork.
    */
   private successor(group: Group | null): FoundGroup | null {
@@ -432,7 +432,7 @@ class RollForward {
       ({ header, files }) =>
         header.survived === 0 &&
         equalBytes(header.predecessor.groupId, id) &&
-        header.predecessor.cut >= (group ? this.startOf(group) : 0) &&
+        header.predecessor.cut >= (group ? this.point.address : 0) &&
         !this.groups.find(header.ordinal) &&
         files.some(({ stage }) => stage !== 'new'),
     );
@@ -448,11 +448,6 @@ class RollForward {
       );
     }
     return last!;
-  }
-
-  /** Where the log stands when `group` is entered. */
-  private startOf(group: Group): number {
-    return this.point.ordinal === group.ordinal ? this.point.address : 0;
   }
 
   /** Goes on into the successor; false when the log ends before it. */

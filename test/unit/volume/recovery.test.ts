@@ -1,7 +1,7 @@
 /** What a folder can lack, what recovery says of it, and what who only reads is shown all the same. */
 import * as fs from 'node:fs';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { KIB } from '../../../src/base/bytes.js';
+import { KIB, MIB } from '../../../src/base/bytes.js';
 import type { OpenOptions } from '../../../src/volume/open.js';
 import type { Volume } from '../../../src/volume/volume.js';
 import { collectorParts, partsOf } from '../../support/inside.js';
@@ -181,5 +181,74 @@ describe('a folder that was copied by hand while in use', () => {
     const bytes = new Uint8Array(BLOCK);
     await again.read(0, bytes);
     expect(Buffer.compare(bytes, patterned(BLOCK, 100))).toBe(0);
+  });
+
+  it.each([
+    ['opens at an open root where there is no other', 'whole'],
+    ['is lost where its files are too short for that one too', 'short'],
+  ])('%s', async (_, files) => {
+    const folder = temporaryFolder();
+    const copy = temporaryFolder();
+    await makeVolume(folder, GEOMETRY);
+    const [born] = filesOf(`${folder}/roots`);
+    const volume = await withOpenRoot(folder);
+    onTestFinished(() => volume.close());
+    fs.cpSync(folder, copy, { recursive: true });
+    fs.rmSync(born!.replace(folder, copy));
+    const [first] = volume.groups()[0]!.paths;
+    if (files === 'short') fs.truncateSync(first!.replace(folder, copy), 600);
+
+    if (files === 'short') {
+      expect(await failure(copy)).toMatchObject({ code: 'lost' });
+      return;
+    }
+    // It goes on, into the next group and beyond it.
+    const { volume: copied } = await opened(copy);
+    for (let at = 0; at < 6; at++) await copied.write(at * MIB, patterned(MIB, at));
+    await copied.close();
+    const { volume: again } = await opened(copy);
+    const bytes = new Uint8Array(MIB);
+    await again.read(5 * MIB, bytes);
+    expect(Buffer.compare(bytes, patterned(MIB, 5))).toBe(0);
+  });
+
+  it.each([true, false])(
+    'ends before a sealed group of which too little came along (read-only: %s)',
+    async (readOnly) => {
+      const folder = await makeWritten();
+      const before = new Set(filesOf(`${folder}/roots`));
+      const volume = await withOpenRoot(folder);
+      onTestFinished(() => volume.close());
+      await volume.sealNow();
+      const copy = temporaryFolder();
+      fs.cpSync(folder, copy, { recursive: true });
+      for (const path of filesOf(`${folder}/roots`)) {
+        if (!before.has(path)) fs.rmSync(path.replace(folder, copy));
+      }
+      const { paths } = volume.groups().at(-1)!;
+      for (const path of paths.slice(1)) fs.rmSync(path.replace(folder, copy));
+      const { volume: copied, notices } = await opened(copy, { readOnly });
+      expect(notices).toContain('misses more chunk files than parity can replace');
+      const bytes = new Uint8Array(64 * KIB);
+      await copied.read(0, bytes);
+      expect(Buffer.compare(bytes, patterned(64 * KIB, 1))).toBe(0);
+    },
+  );
+});
+
+describe('files that are none of a volume', () => {
+  it('are left alone among its chunk files, whatever they are called', async () => {
+    const folder = await makeWritten();
+    const strangers = ['notes.txt', `${NAME}.bak`, `${NAME}x`];
+    for (const name of strangers) fs.writeFileSync(`${folder}/chunks/${name}`, 'mine');
+    const { volume, notices } = await opened(folder);
+    const bytes = new Uint8Array(64 * KIB);
+    await volume.read(0, bytes);
+    expect(Buffer.compare(bytes, patterned(64 * KIB, 1))).toBe(0);
+    await volume.close();
+    expect(notices).toBe('');
+    for (const name of strangers) {
+      expect(fs.readFileSync(`${folder}/chunks/${name}`, 'utf8')).toBe('mine');
+    }
   });
 });
