@@ -9,11 +9,13 @@ const NAME = 'identity';
 const MAX_BYTES = 4096;
 const MACHINE_ID_PATH = '/etc/machine-id';
 
-/** Same: the folder that was written here. Copied: written elsewhere. Unknown: nothing is written down. */
+/** same: the folder that was written here. copied: written elsewhere. unknown: nothing is written down. */
+export type FolderIdentity = 'same' | 'copied' | 'unknown';
+
 export async function folderIdentity(
   environment: Pick<Environment, 'files'>,
   folder: string,
-): Promise<'same' | 'copied' | 'unknown'> {
+): Promise<FolderIdentity> {
   const path = `${folder}/${FOLDERS.local}/${NAME}`;
   const bytes = await readWhole(environment.files, path, MAX_BYTES);
   if (!bytes) return 'unknown';

@@ -66,11 +66,11 @@ export async function openVolume(
   const openFiles = new OpenFiles(context.files);
   const slots = new SlotReader(context, openFiles, !readOnly);
   const identity = await folderIdentity(environment, folder);
-  if (identity === 'copied' && !readOnly) {
+  const isCopy = identity === 'copied';
+  if (isCopy && !readOnly) {
     onNotice(`${folder} is a copy made by hand: it goes on as a writer of its own`);
   }
-  const isCopy = identity === 'copied';
-  const recovered = await recover(context, slots, { readOnly, acceptLoss, isCopy, onNotice });
+  const recovered = await recover(context, slots, { readOnly, acceptLoss, identity, onNotice });
   if (unlocked.keyFile.counter < recovered.base.keyCounter) {
     onNotice('the key file is older than the volume: passphrases removed since then still open it');
   }

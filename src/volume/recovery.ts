@@ -6,7 +6,7 @@
  * A root qualifies when each of its sealed groups has k members of a plausible size, and the files of
  * its other groups are as long as it says. From its tail on, the log is followed through the groups
  * whose headers name the one before as their predecessor, each ending it at the cut that it names.
- * In a copy that was made by hand closed roots come first, and what came after them is read commit by commit:
+ * In what may be a copy made by hand closed roots come first, and what came after them is read commit by commit:
  * open files run ahead of the log, and may be long enough for a root that came along later than they did.
  *
  * Nothing is written here but what finishes a seal that was decided already, and the removal of files
@@ -40,14 +40,15 @@ import { BlockMap } from './block-map.js';
 import { CommitReader, type ReadCommit } from './commit-reader.js';
 import { GroupTable, liveAccount } from './group-table.js';
 import { Heads } from './heads.js';
+import type { FolderIdentity } from './identity.js';
 import { makeNodeReader } from './node-reader.js';
 import { readReplicatedRoot, rootsFromReplicas } from './replicas.js';
 
 export interface RecoveryOptions {
   readonly readOnly: boolean;
   readonly acceptLoss: boolean;
-  /** The folder was copied by hand, perhaps while in use: its open files may be torn. */
-  readonly isCopy: boolean;
+  /** Open files of a folder that was copied by hand, perhaps while in use, may be torn. */
+  readonly identity: FolderIdentity;
   readonly onNotice: (line: string) => void;
 }
 
@@ -79,7 +80,7 @@ export async function recover(
 ): Promise<Recovered> {
   const { roots, foreign } = await readRoots(context);
   for (const name of foreign) options.onNotice(`roots/${name} is damaged or of another volume`);
-  const late = options.isCopy ? roots.filter(({ root }) => !root.closed) : [];
+  const late = options.identity !== 'same' ? roots.filter(({ root }) => !root.closed) : [];
   const recovery = new Recovery(context, slots, options, roots, late);
   const recovered =
     (await recovery.fromAny(roots.filter((each) => !late.includes(each)))) ??
@@ -220,7 +221,7 @@ class Recovery {
 
   /** An open group that is not all there: lost writes in a volume's own folder, a torn copy elsewhere. */
   private incomplete(group: Group, healthy: readonly boolean[]): null {
-    if (this.options.isCopy) return null;
+    if (isCopy(this.options)) return null;
     const place = healthy.indexOf(false);
     const message = `${group.paths[place]!} of the open ${groupLabel(group)} is missing or too short`;
     if (mayMiss(this.options)) {
@@ -407,7 +408,7 @@ class RollForward {
     return found.manifest ? sealedGroup(this.context, found) : openGroup(this.context, found);
   }
 
-  /** Whether files are as long as what was moved to a group must have them; in a copy, whether it is there. */
+  /** Whether files are as long as what was moved to a group has them; in what may be a copy, whether it is there. */
   private async reaches(
     group: Group,
     { group: { end }, blocks, positions }: MoveEntry,
@@ -418,13 +419,13 @@ class RollForward {
     const stats = await Promise.all(data.map((path) => this.context.files.stat(path)));
     return (
       stats.every((each, place) => (each?.bytes ?? 0) >= memberBytes(geometry, end, place)) &&
-      (!this.options.isCopy || this.reader.holds(group, blocks, positions))
+      (this.options.identity === 'same' || this.reader.holds(group, blocks, positions))
     );
   }
 
   /**
-   * The group that continues the log behind `group`, the present one (null: behind nothing). Of several that one session
-   * made the last counts: the others were given up. Several sessions mean a fork.
+   * The group that continues the log behind `group`, the present one (null: behind nothing). Of several that
+   * one session made the last counts: the others were given up. Several sessions mean a fork.
    */
   private successor(group: Group | null): FoundGroup | null {
     const id = group?.id ?? new Uint8Array(16);
@@ -497,7 +498,7 @@ class RollForward {
     const message = `${groupLabel(group)} misses more chunk files than parity can replace`;
     if (!mayMiss(this.options)) throw flushedDataMissing(message);
     this.options.onNotice(message);
-    return this.options.readOnly && !this.options.isCopy;
+    return this.options.readOnly && !isCopy(this.options);
   }
 
   /** Takes what is known to have been durable from all groups, and finds those that the log should reach. */
@@ -671,9 +672,13 @@ function usePaths(group: Group, found: FoundGroup): void {
   }
 }
 
+function isCopy({ identity }: RecoveryOptions): boolean {
+  return identity === 'copied';
+}
+
 /** Whether what can be read is enough. */
-function mayMiss({ isCopy, acceptLoss, readOnly }: RecoveryOptions): boolean {
-  return isCopy || acceptLoss || readOnly;
+function mayMiss(options: RecoveryOptions): boolean {
+  return isCopy(options) || options.acceptLoss || options.readOnly;
 }
 
 function flushedDataMissing(what: string): ChunkvolError {

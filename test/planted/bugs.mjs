@@ -819,7 +819,7 @@ export const PLANTED_BUGS = [
   {
     name: 'a copy made by hand opens at a root that came later than its open files',
     file: 'src/volume/recovery.ts',
-    find: 'options.isCopy ? roots.filter(({ root }) => !root.closed) : []',
+    find: "options.identity !== 'same' ? roots.filter(({ root }) => !root.closed) : []",
     put: 'roots.filter(() => false)',
     tests: ['test/unit/volume/hand-copies.test.ts'],
   },
@@ -840,7 +840,7 @@ export const PLANTED_BUGS = [
   {
     name: 'moves in a copy made by hand are followed by the length of files',
     file: 'src/volume/recovery.ts',
-    find: '(!this.options.isCopy || this.reader.holds(group, blocks, positions))',
+    find: "(this.options.identity === 'same' || this.reader.holds(group, blocks, positions))",
     put: 'blocks.length <= positions.length',
     tests: ['test/unit/volume/survivors.test.ts'],
   },

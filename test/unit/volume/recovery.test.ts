@@ -146,41 +146,58 @@ describe('a file whose header cannot be read', () => {
   });
 });
 
+/** A copy whose chunk files are older than its roots: blocks 0 to 39 are as patterned(BLOCK, 100 + i) there. */
+async function tornCopy(): Promise<string> {
+  const folder = await makeWritten();
+  const copy = temporaryFolder();
+  const volume = await open(folder);
+  onTestFinished(() => volume.close());
+  // Files that run ahead of the log are as long as any later root says.
+  for (let i = 0; i < 40; i++) {
+    await volume.write(i * BLOCK, patterned(BLOCK, 100 + i));
+    await volume.flush();
+  }
+  fs.cpSync(`${folder}/chunks`, `${copy}/chunks`, { recursive: true });
+  for (let i = 0; i < 4; i++) await volume.write(i * BLOCK, patterned(BLOCK, 200 + i));
+  await volume.flush();
+  const { writePath, checkpointer } = collectorParts(partsOf(volume).collector);
+  await writePath.exclusively(() => checkpointer.checkpoint());
+  for (const name of fs.readdirSync(folder).filter((each) => each !== 'chunks')) {
+    fs.cpSync(`${folder}/${name}`, `${copy}/${name}`, { recursive: true });
+  }
+  return copy;
+}
+
+async function expectOldBlocks(volume: Volume): Promise<void> {
+  const bytes = new Uint8Array(BLOCK);
+  for (let i = 0; i < 40; i++) {
+    await volume.read(i * BLOCK, bytes);
+    expect(Buffer.compare(bytes, patterned(BLOCK, 100 + i)), `block ${i}`).toBe(0);
+  }
+}
+
 describe('a folder that was copied by hand while in use', () => {
   it('shows the state that its chunk files had, whatever newer root came along', async () => {
-    const folder = await makeWritten();
-    const copy = temporaryFolder();
-    const volume = await open(folder);
-    onTestFinished(() => volume.close());
-    const files = (): string[] => fs.readdirSync(folder);
-    // Files that run ahead of the log are as long as any later root says.
-    for (let i = 0; i < 40; i++) {
-      await volume.write(i * BLOCK, patterned(BLOCK, 100 + i));
-      await volume.flush();
-    }
-    fs.cpSync(`${folder}/chunks`, `${copy}/chunks`, { recursive: true });
-    for (let i = 0; i < 4; i++) await volume.write(i * BLOCK, patterned(BLOCK, 200 + i));
-    await volume.flush();
-    const { writePath, checkpointer } = collectorParts(partsOf(volume).collector);
-    await writePath.exclusively(() => checkpointer.checkpoint());
-    for (const name of files().filter((each) => each !== 'chunks')) {
-      fs.cpSync(`${folder}/${name}`, `${copy}/${name}`, { recursive: true });
-    }
-
+    const copy = await tornCopy();
     for (const readOnly of [true, false]) {
-      const { volume: copied } = await opened(copy, { readOnly });
-      const bytes = new Uint8Array(BLOCK);
-      for (let i = 0; i < 40; i++) {
-        await copied.read(i * BLOCK, bytes);
-        expect(Buffer.compare(bytes, patterned(BLOCK, 100 + i)), `block ${i}`).toBe(0);
-      }
-      await copied.close();
+      const { volume } = await opened(copy, { readOnly });
+      await expectOldBlocks(volume);
+      await volume.close();
     }
     // As a volume of its own it goes on from there.
     const { volume: again } = await opened(copy);
-    const bytes = new Uint8Array(BLOCK);
-    await again.read(0, bytes);
-    expect(Buffer.compare(bytes, patterned(BLOCK, 100))).toBe(0);
+    await expectOldBlocks(again);
+  });
+
+  it('is missing flushed data where nothing tells that it is a copy', async () => {
+    const copy = await tornCopy();
+    fs.rmSync(`${copy}/local`, { recursive: true });
+    expect(await failure(copy)).toMatchObject({ code: 'flushed-data-missing' });
+    for (const options of [{ readOnly: true }, { acceptLoss: true }]) {
+      const { volume } = await opened(copy, options);
+      await expectOldBlocks(volume);
+      await volume.close();
+    }
   });
 
   it.each([
