@@ -144,6 +144,7 @@ export async function readRoots(
       foreign.push(name);
     }
   }
-  roots.sort((a, b) => b.root.generation - a.root.generation || (a.name < b.name ? -1 : 1));
+  // Names come sorted: those of one generation stay so.
+  roots.sort((a, b) => b.root.generation - a.root.generation);
   return { roots, foreign };
 }

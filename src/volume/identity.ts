@@ -12,6 +12,7 @@ const MACHINE_ID_PATH = '/etc/machine-id';
 /** same: the folder that was written here. copied: written elsewhere. unknown: nothing is written down. */
 export type FolderIdentity = 'same' | 'copied' | 'unknown';
 
+/** Throws what the disk throws. */
 export async function folderIdentity(
   environment: Pick<Environment, 'files'>,
   folder: string,

@@ -1,4 +1,5 @@
 /** hold: a command that runs while nothing is deleted, and its exit status. */
+import type { ChildProcess } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -24,6 +25,15 @@ afterEach(() => {
 /** Runs a shell command under hold; no passphrase is given. */
 function hold(script: string, ...words: string[]) {
   return world.run(['-C', volume, 'hold', '--', 'sh', '-c', script, 'sh', ...words]);
+}
+
+/** A shell command under hold that has begun: it says "held" first. */
+async function held(script: string): Promise<ChildProcess> {
+  const child = world.spawn(['-C', volume, 'hold', '--', 'sh', '-c', script]);
+  let said = '';
+  child.stdout!.on('data', (bytes: Buffer) => (said += bytes.toString()));
+  await eventually(() => said === 'held\n', 20_000);
+  return child;
 }
 
 function chunks(): string[] {
@@ -73,10 +83,7 @@ describe('hold', () => {
   });
 
   it('keeps everybody from a volume that nobody serves, until it has ended', async () => {
-    const child = world.spawn(['-C', volume, 'hold', '--', 'sh', '-c', 'echo held; cat']);
-    let said = '';
-    child.stdout!.on('data', (bytes: Buffer) => (said += bytes.toString()));
-    await eventually(() => said === 'held\n', 20_000);
+    const child = await held('echo held; cat');
     const refused = await world.run(['-C', volume, 'status'], withPassphrase);
     expect(refused).toMatchObject({ status: 5 });
     child.stdin!.end();
@@ -87,10 +94,7 @@ describe('hold', () => {
   it('has a server keep all files while the command runs, and no longer', async () => {
     const { socket } = await world.serve(volume);
     await makeGarbage(socket);
-    const child = world.spawn(['-C', volume, 'hold', '--', 'sh', '-c', 'echo held; cat']);
-    let said = '';
-    child.stdout!.on('data', (bytes: Buffer) => (said += bytes.toString()));
-    await eventually(() => said === 'held\n', 20_000);
+    const child = await held('echo held; cat');
     const before = chunks();
     const beforeBytes = bytesOf(before);
     expect(beforeBytes).toBeGreaterThan(12 * MIB);
@@ -108,10 +112,7 @@ describe('hold', () => {
     const expected = pattern(MIB, 3);
     await client.write(0, expected);
     await client.flush();
-    const child = world.spawn(['-C', volume, 'hold', '--', 'sh', '-c', 'echo held; cat']);
-    let said = '';
-    child.stdout!.on('data', (bytes: Buffer) => (said += bytes.toString()));
-    await eventually(() => said === 'held\n', 20_000);
+    const child = await held('echo held; cat');
     const listed = fs.readdirSync(volume, { recursive: true, encoding: 'utf8' });
     await client.write(0, pattern(MIB, 4));
     await client.disconnect();
@@ -132,12 +133,9 @@ describe('hold', () => {
 
   it('tells when the server has ended before the command', async () => {
     const { child: server } = await world.serve(volume);
-    const child = world.spawn(['-C', volume, 'hold', '--', 'sh', '-c', 'echo held; cat; exit 0']);
-    let said = '';
+    const child = await held('echo held; cat; exit 0');
     let complaint = '';
-    child.stdout!.on('data', (bytes: Buffer) => (said += bytes.toString()));
     child.stderr!.on('data', (bytes: Buffer) => (complaint += bytes.toString()));
-    await eventually(() => said === 'held\n', 20_000);
     expect(await world.end(server)).toBe(0);
     child.stdin!.end();
     await eventually(() => child.exitCode === 1, 20_000);

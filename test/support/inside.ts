@@ -9,3 +9,9 @@ export function partsOf(volume: Volume): VolumeParts {
 export function collectorParts(collector: Collector): CollectorParts {
   return (collector as unknown as { parts: CollectorParts }).parts;
 }
+
+/** A root that names the open group, as checkpoints between two seals make it. */
+export async function makeOpenRoot(volume: Volume): Promise<void> {
+  const { writePath, checkpointer } = collectorParts(partsOf(volume).collector);
+  await writePath.exclusively(() => checkpointer.checkpoint());
+}

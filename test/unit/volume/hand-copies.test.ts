@@ -6,7 +6,7 @@ import { copyByHand, elsewhere } from '../../simulation/hand-copy.js';
 import * as heads from '../../simulation/heads.js';
 import { limits } from '../../simulation/limits.js';
 import { simulate } from '../../simulation/simulate.js';
-import { collectorParts, partsOf } from '../../support/inside.js';
+import { makeOpenRoot } from '../../support/inside.js';
 import { FOLDER, SHAPES, World, type Attempt } from '../../simulation/world.js';
 
 vi.mock('../../../src/volume/limits.js', async (original) => {
@@ -21,13 +21,12 @@ afterEach(() => {
 });
 
 /** Small writes, each flushed, have files run ahead of the log; then a root comes that names them. */
-async function makeOpenRoot(world: World): Promise<void> {
+async function runAhead(world: World): Promise<void> {
   for (let i = 0; i < 20; i++) {
     await world.change(world.drawChange());
     await world.flush();
   }
-  const { writePath, checkpointer } = collectorParts(partsOf(world.volume!).collector);
-  await world.flush(() => writePath.exclusively(() => checkpointer.checkpoint()));
+  await world.flush(() => makeOpenRoot(world.volume!));
 }
 
 /** Now and then without what tells that it is a copy: then it is the user who has to say that it may lack something. */
@@ -54,7 +53,7 @@ describe('a copy made by hand while nothing is deleted', () => {
         for (let i = 0; i < 6; i++) await world.step();
         const work = async (): Promise<void> => {
           if (dice.chance(0.1)) await heads.collect(world, true);
-          else if (dice.chance(0.3)) await makeOpenRoot(world);
+          else if (dice.chance(0.3)) await runAhead(world);
           else for (let i = dice.below(8); i > 0; i--) await world.step();
         };
         const files = elsewhere(world);

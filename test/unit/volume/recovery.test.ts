@@ -4,7 +4,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
 import type { OpenOptions } from '../../../src/volume/open.js';
 import type { Volume } from '../../../src/volume/volume.js';
-import { collectorParts, partsOf } from '../../support/inside.js';
+import { makeOpenRoot } from '../../support/inside.js';
 import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
 
 const BLOCK = 4 * KIB;
@@ -30,8 +30,7 @@ async function withOpenRoot(folder: string): Promise<Volume> {
   const volume = await open(folder);
   await volume.write(0, patterned(64 * KIB, 2));
   await volume.flush();
-  const { writePath, checkpointer } = collectorParts(partsOf(volume).collector);
-  await writePath.exclusively(() => checkpointer.checkpoint());
+  await makeOpenRoot(volume);
   return volume;
 }
 
@@ -53,6 +52,12 @@ function failure(folder: string): Promise<unknown> {
     (volume) => volume.close().then(() => null),
     (error: unknown) => error,
   );
+}
+
+async function expectAt(volume: Volume, offset: number, expected: Uint8Array): Promise<void> {
+  const bytes = new Uint8Array(expected.length);
+  await volume.read(offset, bytes);
+  expect(Buffer.compare(bytes, expected), `byte ${offset}`).toBe(0);
 }
 
 describe('a folder without any root', () => {
@@ -100,9 +105,7 @@ describe('an open group that a root names, and that is too short', () => {
     expect(String(error)).toContain(paths[0]!);
     const { volume: shown, notices } = await opened(folder, { readOnly: true });
     expect(notices).toContain('is missing or too short');
-    const bytes = new Uint8Array(BLOCK);
-    await shown.read(0, bytes);
-    expect(Buffer.compare(bytes, patterned(BLOCK, 1))).toBe(0);
+    await expectAt(shown, 0, patterned(BLOCK, 1));
 
     fs.writeFileSync(paths[0]!, whole);
     await volume.close();
@@ -121,9 +124,7 @@ describe('a group that was sealed after a root named it as open', () => {
     fs.cpSync(folder, copy, { recursive: true });
     for (const path of paths.slice(1)) fs.rmSync(path.replace(folder, copy));
     const { volume: copied } = await opened(copy);
-    const bytes = new Uint8Array(64 * KIB);
-    await copied.read(0, bytes);
-    expect(Buffer.compare(bytes, patterned(64 * KIB, 1))).toBe(0);
+    await expectAt(copied, 0, patterned(64 * KIB, 1));
   });
 });
 
@@ -160,8 +161,7 @@ async function tornCopy(): Promise<string> {
   fs.cpSync(`${folder}/chunks`, `${copy}/chunks`, { recursive: true });
   for (let i = 0; i < 4; i++) await volume.write(i * BLOCK, patterned(BLOCK, 200 + i));
   await volume.flush();
-  const { writePath, checkpointer } = collectorParts(partsOf(volume).collector);
-  await writePath.exclusively(() => checkpointer.checkpoint());
+  await makeOpenRoot(volume);
   for (const name of fs.readdirSync(folder).filter((each) => each !== 'chunks')) {
     fs.cpSync(`${folder}/${name}`, `${copy}/${name}`, { recursive: true });
   }
@@ -169,11 +169,7 @@ async function tornCopy(): Promise<string> {
 }
 
 async function expectOldBlocks(volume: Volume): Promise<void> {
-  const bytes = new Uint8Array(BLOCK);
-  for (let i = 0; i < 40; i++) {
-    await volume.read(i * BLOCK, bytes);
-    expect(Buffer.compare(bytes, patterned(BLOCK, 100 + i)), `block ${i}`).toBe(0);
-  }
+  for (let i = 0; i < 40; i++) await expectAt(volume, i * BLOCK, patterned(BLOCK, 100 + i));
 }
 
 describe('a folder that was copied by hand while in use', () => {
@@ -224,9 +220,7 @@ describe('a folder that was copied by hand while in use', () => {
     for (let at = 0; at < 6; at++) await copied.write(at * MIB, patterned(MIB, at));
     await copied.close();
     const { volume: again } = await opened(copy);
-    const bytes = new Uint8Array(MIB);
-    await again.read(5 * MIB, bytes);
-    expect(Buffer.compare(bytes, patterned(MIB, 5))).toBe(0);
+    await expectAt(again, 5 * MIB, patterned(MIB, 5));
   });
 
   it.each([true, false])(
@@ -246,9 +240,7 @@ describe('a folder that was copied by hand while in use', () => {
       for (const path of paths.slice(1)) fs.rmSync(path.replace(folder, copy));
       const { volume: copied, notices } = await opened(copy, { readOnly });
       expect(notices).toContain('misses more chunk files than parity can replace');
-      const bytes = new Uint8Array(64 * KIB);
-      await copied.read(0, bytes);
-      expect(Buffer.compare(bytes, patterned(64 * KIB, 1))).toBe(0);
+      await expectAt(copied, 0, patterned(64 * KIB, 1));
     },
   );
 });
@@ -259,9 +251,7 @@ describe('files that are none of a volume', () => {
     const strangers = ['notes.txt', `${NAME}.bak`, `${NAME}x`];
     for (const name of strangers) fs.writeFileSync(`${folder}/chunks/${name}`, 'mine');
     const { volume, notices } = await opened(folder);
-    const bytes = new Uint8Array(64 * KIB);
-    await volume.read(0, bytes);
-    expect(Buffer.compare(bytes, patterned(64 * KIB, 1))).toBe(0);
+    await expectAt(volume, 0, patterned(64 * KIB, 1));
     await volume.close();
     expect(notices).toBe('');
     for (const name of strangers) {
