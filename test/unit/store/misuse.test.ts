@@ -51,7 +51,9 @@ it('footers stand under the names of chunk files alone', async () => {
   const { sample } = await begun();
   const { maintenance } = sample.context.keys;
   for (const name of ['chunk', 'abcd']) {
-    expect(() => sealFooter(maintenance, name, new Uint8Array(0), [], 0)).toThrow(RangeError);
+    const sealing = (): Uint8Array => sealFooter(maintenance, name, new Uint8Array(0), [], 0);
+    expect(sealing).toThrow(RangeError);
+    expect(sealing).toThrow('not a file name');
   }
   expect(openHeader(maintenance, new Uint8Array(10))).toBeNull();
 });

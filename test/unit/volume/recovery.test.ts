@@ -249,13 +249,15 @@ describe('files that are none of a volume', () => {
   it('are left alone among its chunk files, whatever they are called', async () => {
     const folder = await makeWritten();
     const strangers = ['notes.txt', `${NAME}.bak`, `${NAME}x`];
-    for (const name of strangers) fs.writeFileSync(`${folder}/chunks/${name}`, 'mine');
+    // As somebody who knows no better may have put them by.
+    const genuine = fs.readFileSync(filesOf(`${folder}/chunks`)[0]!);
+    for (const name of strangers) fs.writeFileSync(`${folder}/chunks/${name}`, genuine);
     const { volume, notices } = await opened(folder);
     await expectAt(volume, 0, patterned(64 * KIB, 1));
     await volume.close();
     expect(notices).toBe('');
     for (const name of strangers) {
-      expect(fs.readFileSync(`${folder}/chunks/${name}`, 'utf8')).toBe('mine');
+      expect(Buffer.compare(fs.readFileSync(`${folder}/chunks/${name}`), genuine)).toBe(0);
     }
   });
 });
