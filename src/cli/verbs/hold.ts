@@ -21,10 +21,10 @@ export function addHold(program: Command): void {
     .command('hold')
     .summary('delete no file of the volume while a command runs')
     .description(
-      'Runs a command, and has no chunk file and no root deleted until it ends: a copy that it makes of ' +
-        'the folder opens, however long it takes. The disk can be used meanwhile. While nobody serves ' +
-        'the volume, nobody else can open it until the command has ended. Ends with the status of the ' +
-        'command, and asks for no passphrase.',
+      'Seals what is open, runs a command, and has no chunk file and no root deleted until it ends: a ' +
+        'copy that it makes of the folder opens, however long it takes. The disk can be used meanwhile. ' +
+        'While nobody serves the volume, nobody else can open it until the command has ended. Ends with ' +
+        'the status of the command, and asks for no passphrase.',
     )
     .argument('<command...>', 'behind --, a program and its arguments')
     .addHelpText('after', '\nExample:\n  chunkvol -C backup hold -- rsync -a backup/ nas:backup/')
