@@ -60,7 +60,7 @@ export interface ChunkHeader {
 }
 
 /** As far as collections are counted. */
-export const MAX_SURVIVED = 2;
+export const MAX_SURVIVED = 3;
 
 export function encodeChunkHeader(header: ChunkHeader): Uint8Array {
   return new RecordWriter(HEADER_PLAIN_BYTES)

@@ -178,8 +178,11 @@ export class BlockMap {
     this.evict();
   }
 
-  /** Points a block to a slot. Its path must have been prepared. */
-  set(block: number, ordinal: number, position: number): void {
+  /**
+   * Points a block to a slot. Its path must have been prepared. Returns the group in which it stood before,
+   * 0 if in none.
+   */
+  set(block: number, ordinal: number, position: number): number {
     const leaf = this.change(0, Math.floor(block / NODE_FANOUT));
     const at = (block % NODE_FANOUT) * 2;
     const before = leaf.words[at]!;
@@ -188,6 +191,7 @@ export class BlockMap {
     leaf.words[at] = ordinal;
     leaf.words[at + 1] = position;
     this.account(ordinal, position, this.blockSlotBytes);
+    return before;
   }
 
   /** Points a block to another slot if it still points to the old one. Its path must have been prepared. */

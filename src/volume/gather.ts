@@ -142,11 +142,16 @@ class Slots {
     const { count, ordinals, positions } = this;
     const order = Uint32Array.from({ length: count }, (_, i) => i);
     order.sort((a, b) => ordinals[a]! - ordinals[b]! || positions[a]! - positions[b]!);
-    return {
-      count,
-      blocks: Float64Array.from(order, (i) => this.blocks[i]!),
-      ordinals: Uint32Array.from(order, (i) => ordinals[i]!),
-      positions: Uint32Array.from(order, (i) => positions[i]!),
-    };
+    return reordered({ count, blocks: this.blocks, ordinals, positions }, order);
   }
+}
+
+/** The slots at these indexes. */
+export function reordered(slots: GatheredSlots, order: Uint32Array): GatheredSlots {
+  return {
+    count: order.length,
+    blocks: Float64Array.from(order, (i) => slots.blocks[i]!),
+    ordinals: Uint32Array.from(order, (i) => slots.ordinals[i]!),
+    positions: Uint32Array.from(order, (i) => slots.positions[i]!),
+  };
 }

@@ -25,6 +25,7 @@ import type { Log } from './log.js';
 import type { Roots, VolumeCounters } from './roots.js';
 import type { Space } from './space.js';
 import type { Batch, Staging } from './staging.js';
+import type { Warmth } from './warmth.js';
 
 export interface LogEndParts {
   readonly context: StoreContext;
@@ -32,6 +33,7 @@ export interface LogEndParts {
   readonly map: BlockMap;
   readonly heads: Heads;
   readonly groups: GroupTable;
+  readonly warmth: Warmth;
   readonly log: Log;
   readonly roots: Roots;
   readonly space: Space;
@@ -213,11 +215,13 @@ export class LogEnd {
   }
 
   private applyBatch(writer: GroupWriter, batch: Batch): void {
-    const { log, map, staging } = this.parts;
+    const { log, map, groups, staging, warmth } = this.parts;
+    const { group } = writer;
     const positions = log.appendBatch(writer, batch, staging.arena);
     for (const hole of batch.holes) map.clear(hole);
     for (let i = 0; i < positions.length; i++) {
-      map.set(batch.blocks[i]!, writer.group.ordinal, positions[i]!);
+      const before = map.set(batch.blocks[i]!, group.ordinal, positions[i]!);
+      warmth.note(group, positions[i]!, groups.find(before));
     }
   }
 

@@ -38,6 +38,7 @@ import { Space } from './space.js';
 import { Staging } from './staging.js';
 import { Survivors } from './survivors.js';
 import { Volume, type VolumeParts } from './volume.js';
+import { Warmth } from './warmth.js';
 import { WritePath } from './write-path.js';
 
 export interface OpenOptions {
@@ -172,7 +173,20 @@ function assemble(
   });
   const space = new Space(context, base.geometry);
   const end = new LogEnd(
-    { context, staging, map, heads, groups, log, roots, space, cutGroups, counters, onNotice },
+    {
+      context,
+      staging,
+      map,
+      heads,
+      groups,
+      warmth: new Warmth(base.blockBytes),
+      log,
+      roots,
+      space,
+      cutGroups,
+      counters,
+      onNotice,
+    },
     recovered.nextOrdinal,
   );
   const survivors = new Survivors(end, slots.openFiles);

@@ -11,14 +11,15 @@
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { ChunkvolError, isChunkvolError } from '../base/errors.js';
 import { piecesInUnit } from '../erasure/stripe.js';
+import { MAX_SURVIVED } from '../format/chunk-header.js';
 import { SLOT_KIND, type MoveEntry } from '../format/commit.js';
 import { NODE_FANOUT } from '../format/map-node.js';
 import type { SlotReader, SlotRun } from '../store/slot-reader.js';
 import type { Checkpointer } from './checkpoint.js';
-import type { GatheredSlots, NodePlace } from './gather.js';
+import { reordered, type GatheredSlots, type NodePlace } from './gather.js';
 import { MAX_MOVED_BYTES, MAX_MOVED_SLOTS } from './limits.js';
 import type { LogEnd } from './log-end.js';
-import { Survivors, type Moves } from './survivors.js';
+import type { Moves, Survivors } from './survivors.js';
 import type { WritePath } from './write-path.js';
 
 /** Share of a group that one commit of moves may take. */
@@ -51,6 +52,11 @@ export class Relocation {
   readonly stuck: Set<number> = new Set<number>();
   /** How many of the gathered slots the disk has left, by ordinal of their group. */
   readonly left: Map<number, number> = new Map<number, number>();
+  /** What was gathered: group by group, and of each by the kind of groups that it goes to. */
+  private readonly slots: GatheredSlots;
+  private readonly kinds: Uint8Array;
+  /** Where each of them stands in what was gathered. */
+  private readonly order: Uint32Array;
   private readonly plain: Uint8Array;
   private readonly blockBytes: number;
   private readonly chunk: number;
@@ -58,7 +64,7 @@ export class Relocation {
 
   constructor(
     private readonly parts: RelocationParts,
-    private readonly slots: GatheredSlots,
+    gathered: GatheredSlots,
     /** Slots are the disk's alone while this is the version of its heads; null where snapshots are. */
     private readonly aloneAt: number | null,
   ) {
@@ -67,10 +73,14 @@ export class Relocation {
     const bytes = Math.min(MAX_MOVED_BYTES, share);
     this.blockBytes = blockBytes;
     this.chunk = Math.max(1, Math.min(MAX_MOVED_SLOTS, Math.floor(bytes / blockBytes)));
-    this.plain = new Uint8Array(Math.min(this.chunk, slots.count) * blockBytes);
+    const kinds = this.kindsOf(gathered);
+    this.order = byKind(gathered.ordinals, kinds);
+    this.kinds = Uint8Array.from(this.order, (i) => kinds[i]!);
+    this.slots = reordered(gathered, this.order);
+    this.plain = new Uint8Array(Math.min(this.chunk, gathered.count) * blockBytes);
     this.places = {
-      ordinals: new Uint32Array(slots.count),
-      positions: new Uint32Array(slots.count),
+      ordinals: new Uint32Array(gathered.count),
+      positions: new Uint32Array(gathered.count),
     };
   }
 
@@ -86,8 +96,8 @@ export class Relocation {
   /** Moves the next chunk. Returns the bytes that were moved. */
   async step(): Promise<number> {
     const first = this.next;
-    const survived = this.survivedOf(first);
-    const count = this.chunkFrom(first, survived);
+    const survived = this.kinds[first]!;
+    const count = this.chunkFrom(first);
     this.next += count;
     const present = await this.present(first, count);
     const read = await this.readAll(present, first);
@@ -113,21 +123,18 @@ export class Relocation {
     return this.aloneAt === this.parts.end.parts.heads.version;
   }
 
-  private survivedOf(slot: number): number {
-    const { groups } = this.parts.end.parts;
-    return Survivors.next(groups.get(this.slots.ordinals[slot]!).survived);
+  private kindsOf({ count, ordinals, positions }: GatheredSlots): Uint8Array {
+    const { groups, warmth } = this.parts.end.parts;
+    return Uint8Array.from({ length: count }, (_, i) => {
+      return warmth.survivedBy(groups.get(ordinals[i]!), positions[i]!);
+    });
   }
 
   /** How many slots from `first` on are moved at once: they go to groups of one kind. */
-  private chunkFrom(first: number, survived: number): number {
+  private chunkFrom(first: number): number {
     const most = Math.min(this.chunk, this.slots.count - first);
-    const { ordinals } = this.slots;
     let count = 1;
-    while (count < most) {
-      const isSame = ordinals[first + count] === ordinals[first + count - 1];
-      if (!isSame && this.survivedOf(first + count) !== survived) break;
-      count++;
-    }
+    while (count < most && this.kinds[first + count] === this.kinds[first]) count++;
     return count;
   }
 
@@ -200,8 +207,8 @@ export class Relocation {
       for (const [i, position] of positions.entries()) {
         const slot = order[next++]!;
         map.move(blocks[i]!, old[i * 2]!, old[i * 2 + 1]!, group.ordinal, position);
-        this.places.ordinals[slot] = group.ordinal;
-        this.places.positions[slot] = position;
+        this.places.ordinals[this.order[slot]!] = group.ordinal;
+        this.places.positions[this.order[slot]!] = position;
         this.noteLeft(old[i * 2]!);
       }
     }
@@ -274,4 +281,18 @@ export class Relocation {
       throw error;
     }
   }
+}
+
+/** Indexes of slots that are in order of their groups: those of a group in order of their kinds. */
+function byKind(ordinals: Uint32Array, kinds: Uint8Array): Uint32Array {
+  const order = new Uint32Array(ordinals.length);
+  let done = 0;
+  for (let from = 0; from < order.length; from = done) {
+    let to = from + 1;
+    while (to < order.length && ordinals[to] === ordinals[from]) to++;
+    for (let kind = 1; kind <= MAX_SURVIVED; kind++) {
+      for (let i = from; i < to; i++) if (kinds[i] === kind) order[done++] = i;
+    }
+  }
+  return order;
 }

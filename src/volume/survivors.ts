@@ -8,7 +8,6 @@
  */
 import { errorMessage, isChunkvolError } from '../base/errors.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
-import { MAX_SURVIVED } from '../format/chunk-header.js';
 import type { MoveEntry } from '../format/commit.js';
 import { disposeGroup } from '../store/birth.js';
 import type { GroupWriter } from '../store/group-writer.js';
@@ -45,11 +44,6 @@ export class Survivors {
     private readonly end: LogEnd,
     private readonly openFiles: OpenFiles,
   ) {}
-
-  /** How many collections the blocks of a group will have come through when they are moved. */
-  static next(survived: number): number {
-    return Math.min(survived + 1, MAX_SURVIVED);
-  }
 
   /** Makes blocks durable in groups of their kind; the entries tell the log of it. */
   async place(moves: Moves, survived: number): Promise<MoveEntry[]> {

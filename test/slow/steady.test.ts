@@ -33,7 +33,7 @@ const skewed: Load = (random) => (random() < 0.9 ? random() * 0.1 : 0.1 + random
 /** Amplification: bytes written to the log for each byte of the load, before parity. */
 it.each([
   ['even', even, 4],
-  ['skewed', skewed, 2.4],
+  ['skewed', skewed, 2],
 ])(
   'steady %s overwriting leaves garbage and amplification within bounds',
   async (name, load, most) => {

@@ -10,6 +10,13 @@ const MINUTE_MS = 60_000;
 const first = Number(process.env['CHUNKVOL_SOAK_FIRST'] ?? 1);
 const minutes = Number(process.env['CHUNKVOL_SOAK_MINUTES'] ?? 1);
 
+interface Result extends Readonly<Record<string, string | number>> {
+  readonly what: string;
+  /** When it began. */
+  readonly date: string;
+  readonly firstSeed: number;
+}
+
 export function wanted(what: string): boolean {
   return (process.env['CHUNKVOL_SOAK_WHAT'] ?? what) === what;
 }
@@ -20,24 +27,31 @@ export async function soak(
   run: (seed: number) => Promise<Record<string, number>>,
 ): Promise<void> {
   const started = Date.now();
+  const begun = new Date(started).toISOString().slice(0, 16);
   let seed = first;
-  let done: Record<string, number>;
   do {
-    done = await run(seed).catch((error: unknown) => {
+    const done = await run(seed).catch((error: unknown) => {
       const message = error instanceof Error ? error.message : String(error);
       throw new Error(`seed ${seed}: ${message}`, { cause: error });
     });
+    record({
+      what,
+      date: begun,
+      firstSeed: first,
+      lastSeed: seed,
+      minutes: Math.round((Date.now() - started) / MINUTE_MS),
+      ...done,
+    });
     seed++;
   } while (Date.now() - started < minutes * MINUTE_MS);
-  const results = JSON.parse(readFileSync(RESULTS, 'utf8')) as object[];
-  results.push({
-    what,
-    date: new Date().toISOString().slice(0, 16),
-    firstSeed: first,
-    lastSeed: seed - 1,
-    minutes: Math.round((Date.now() - started) / MINUTE_MS),
-    ...done,
+}
+
+/** After each seed, in place of what the same run had recorded before: it may be cut off. */
+function record(result: Result): void {
+  const all = JSON.parse(readFileSync(RESULTS, 'utf8')) as Result[];
+  const others = all.filter(({ what, date, firstSeed }) => {
+    return what !== result.what || date !== result.date || firstSeed !== result.firstSeed;
   });
-  writeFileSync(RESULTS, `${JSON.stringify(results, null, 2)}\n`);
-  console.log(results.at(-1));
+  writeFileSync(RESULTS, `${JSON.stringify([...others, result], null, 2)}\n`);
+  console.log(result);
 }

@@ -64,7 +64,7 @@ export function parseHeader(keys: Keys, bytes: Buffer): Header {
   const firstSequence = fields.u64();
   fields.take(8);
   const survived = fields.u8();
-  if (survived > 2) throw new Damaged('an impossible count of collections');
+  if (survived > 3) throw new Damaged('an impossible count of collections');
   const beside = survived > 0;
   fields.end();
   const expected = derive(keys.m('header id'), 'header id', groupId, Buffer.of(place));
