@@ -756,6 +756,13 @@ export const PLANTED_BUGS = [
     tests: ['test/unit/volume/survivors.test.ts'],
   },
   {
+    name: 'maps of snapshots are led to where another block went',
+    file: 'src/volume/relocation.ts',
+    find: 'this.places.positions[this.order[slot]!] = position;',
+    put: 'this.places.positions[slot] = position;',
+    tests: ['test/unit/volume/snapshots.test.ts'],
+  },
+  {
     name: 'maps of snapshots count although the group that they stand in has failed',
     file: 'src/volume/rewrite.ts',
     find: 'if (this.end.replacements === this.replacements) return;',
