@@ -106,6 +106,9 @@ async function settleFolder(context: StoreContext, recovered: Recovered): Promis
  * Makes the recovered end of a group durable, from the address that is known to be. The bytes are written
  * again: after an fdatasync that failed, perhaps in an earlier process, the kernel takes what it still
  * shows for written, and another fdatasync alone would say so too.
+ *
+ * What lies behind the end goes. It may hold commits that count no more, because their group was given up
+ * for another one; should that one go too, for want of any commit, the next recovery would find them again.
  */
 async function renewTail(context: StoreContext, group: Group, from: number): Promise<void> {
   const { geometry, end } = group;
@@ -116,7 +119,9 @@ async function renewTail(context: StoreContext, group: Group, from: number): Pro
       const start = from === 0 ? 0 : memberBytes(geometry, from, member);
       const file = await context.files.open(path, 'update');
       try {
-        await rewrite(file, start, memberBytes(geometry, end, member)).catch(unlessFull);
+        const bytes = memberBytes(geometry, end, member);
+        await rewrite(file, start, bytes).catch(unlessFull);
+        if ((await file.size()) > bytes) await file.truncate(bytes);
         await file.sync();
       } finally {
         await file.close();

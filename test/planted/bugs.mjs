@@ -726,6 +726,13 @@ export const PLANTED_BUGS = [
     tests: EACH_CALL,
   },
   {
+    name: 'recovery leaves commits behind the end that it has found',
+    file: 'src/volume/open.ts',
+    find: '        if ((await file.size()) > bytes) await file.truncate(bytes);\n',
+    put: '',
+    tests: ['test/unit/volume/crash.test.ts'],
+  },
+  {
     name: 'a move is told to the log before its blocks are durable',
     file: 'src/volume/survivors.ts',
     find: `    await writer.sync();

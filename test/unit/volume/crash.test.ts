@@ -355,3 +355,39 @@ describe('what only the log tells of', () => {
     });
   });
 });
+
+describe('commits of a group that was given up for another one', () => {
+  it('do not come back when they were cut off once, and the other one held nothing', async () => {
+    const world = await World.create(1, SHAPES[3]!);
+    await world.reopen();
+    await writeBlock(world, 0);
+    await world.flush();
+    await writeBlock(world, 44);
+    // The seal writes what is staged, what lies ahead of it, and fails with its own commit.
+    let writes = 0;
+    world.files.onCall = ({ kind }) => (kind === 'write' && ++writes === 3 ? 'EIO' : 'works');
+    const found: World[] = [];
+    world.files.onEffect = ({ kind, path }) => {
+      if (kind !== 'rename' || !path.endsWith('.new') || found.length > 0) return;
+      for (let seed = 1; seed <= 10; seed++) {
+        found.push(world.fork(seed, world.files.machine, world.files.afterKill(seed)));
+      }
+    };
+    await world.seal();
+
+    expect(found.length).toBe(10);
+    for (const fork of found) {
+      await fork.reopen();
+      // Nobody was told that the block is durable, and it is not there.
+      expect((await fork.volume!.status()).mappedBytes).toBe(BLOCK);
+      // The next crash comes before the group is sealed, or after.
+      fork.kill();
+      await fork.reopen();
+    }
+  });
+});
+
+function writeBlock(world: World, block: number): Promise<boolean> {
+  const data = world.dice.bytes(BLOCK);
+  return world.change({ offset: block * BLOCK, bytes: BLOCK, data, trim: false, durable: false });
+}
