@@ -63,7 +63,6 @@ export class CommitReader {
   async read(group: Group, point: LogPoint): Promise<ReadCommit | null> {
     const capacity = maxRows(group.geometry) * rowBytes(group.geometry);
     const headerAt = place(group.geometry, point.address, COMMIT_HEADER_BYTES);
-    if (headerAt + COMMIT_HEADER_BYTES > capacity) return null;
     const sealedHeader = await this.record(group, headerAt, COMMIT_HEADER_PLAIN_BYTES, 'header', 0);
     const header = sealedHeader && decodeOrNull(() => decodeCommitHeader(sealedHeader.plain));
     if (!header || header.sequence !== point.sequence) return null;

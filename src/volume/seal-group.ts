@@ -25,12 +25,10 @@ export async function sealOrCut(
     await sealWriter(context, writer, plan);
   } catch (error) {
     failure = error;
-    if (group.state === 'open') {
-      group.state = 'cut';
-      group.end = plan.end;
-      cutGroups.add(group, point);
-      await writer.close();
-    }
+    group.state = 'cut';
+    group.end = plan.end;
+    cutGroups.add(group, point);
+    await writer.close();
     onNotice(`${groupLabel(group)} could not be sealed: ${errorMessage(error)}`);
   }
   for (const path of before) openFiles.forget(path);

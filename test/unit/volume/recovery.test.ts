@@ -2,9 +2,10 @@
 import * as fs from 'node:fs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
+import type { MoveEntry } from '../../../src/format/commit.js';
 import type { OpenOptions } from '../../../src/volume/open.js';
 import type { Volume } from '../../../src/volume/volume.js';
-import { makeOpenRoot } from '../../support/inside.js';
+import { makeOpenRoot, partsOf } from '../../support/inside.js';
 import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
 
 const BLOCK = 4 * KIB;
@@ -32,6 +33,15 @@ async function withOpenRoot(folder: string): Promise<Volume> {
   await volume.flush();
   await makeOpenRoot(volume);
   return volume;
+}
+
+/** Leaves the folder as it is now, although the volume is closed after. */
+async function crash(folder: string, volume: Volume): Promise<void> {
+  const kept = temporaryFolder();
+  fs.cpSync(folder, kept, { recursive: true });
+  await volume.close().catch(() => undefined);
+  for (const name of fs.readdirSync(folder)) fs.rmSync(`${folder}/${name}`, { recursive: true });
+  fs.cpSync(kept, folder, { recursive: true });
 }
 
 /** Opens a volume; the notices that came with it. */
@@ -116,15 +126,73 @@ describe('a group that was sealed after a root named it as open', () => {
   it('must be there for that root to count, as any other', async () => {
     const folder = await makeWritten();
     const volume = await withOpenRoot(folder);
-    onTestFinished(() => volume.close());
     const { ordinal } = volume.groups().find(({ state }) => state === 'open')!;
     await volume.sealNow();
     const { paths } = volume.groups().find((group) => group.ordinal === ordinal)!;
-    const copy = temporaryFolder();
-    fs.cpSync(folder, copy, { recursive: true });
-    for (const path of paths.slice(1)) fs.rmSync(path.replace(folder, copy));
-    const { volume: copied } = await opened(copy);
-    await expectAt(copied, 0, patterned(64 * KIB, 1));
+    await crash(folder, volume);
+    for (const path of paths.slice(1)) fs.rmSync(path);
+    expect(await failure(folder)).toMatchObject({ code: 'flushed-data-missing' });
+    const { volume: again, notices } = await opened(folder, { acceptLoss: true });
+    expect(notices).toContain('needs chunk files that are not here whole');
+    await expectAt(again, 0, patterned(64 * KIB, 1));
+  });
+});
+
+describe('a seal that was interrupted', () => {
+  it('is read as it stands by who may not finish it', async () => {
+    const folder = await makeWritten();
+    // In more than one member.
+    const bytes = patterned(300 * KIB, 3);
+    const roots = new Set(filesOf(`${folder}/roots`));
+    const volume = await open(folder);
+    await volume.write(0, bytes);
+    await volume.sealNow();
+    const [, ...others] = volume.groups().at(-1)!.paths;
+    await volume.close();
+    for (const path of filesOf(`${folder}/roots`)) if (!roots.has(path)) fs.rmSync(path);
+    for (const path of others) fs.renameSync(path, `${path}.open`);
+    const before = fs.readdirSync(`${folder}/chunks`);
+    const { volume: reader } = await opened(folder, { readOnly: true });
+    await expectAt(reader, 0, bytes);
+    await reader.close();
+    expect(fs.readdirSync(`${folder}/chunks`)).toEqual(before);
+    const { volume: writer } = await opened(folder);
+    await expectAt(writer, 0, bytes);
+    expect(others.every((path) => fs.existsSync(path))).toBe(true);
+  });
+});
+
+describe('a move to a group that is not what the log says', () => {
+  it.each([
+    ['another group than the one of this number', 'id'],
+    ['a group of another number', 'ordinal'],
+  ])('is flushed data that misses: %s', async (_, what) => {
+    const folder = await makeWritten();
+    const volume = await open(folder);
+    await volume.write(0, patterned(64 * KIB, 2));
+    await volume.flush();
+    const { end, writePath } = partsOf(volume);
+    const { id, ordinal } = end.writer!.group;
+    const group = { id, ordinal, end: 4 * KIB };
+    const wrong = what === 'id' ? { id: Buffer.alloc(16, 5) } : { ordinal: ordinal + 1 };
+    const move: MoveEntry = {
+      kind: 'move',
+      group: { ...group, ...wrong },
+      blocks: Float64Array.of(0),
+      old: Uint32Array.of(ordinal, 64),
+      positions: Uint32Array.of(64),
+    };
+    await writePath.exclusively(async () => {
+      end.parts.log.appendRecords(end.writer!, [move]);
+      await end.makeDurable();
+    });
+    await crash(folder, volume);
+    expect(await failure(folder)).toMatchObject({
+      code: 'flushed-data-missing',
+      message: expect.stringContaining('misses blocks that were moved to it') as string,
+    });
+    const { volume: reader } = await opened(folder, { readOnly: true });
+    await expectAt(reader, 0, patterned(64 * KIB, 2));
   });
 });
 

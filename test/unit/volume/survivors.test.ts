@@ -204,6 +204,15 @@ describe('a disk that is full', () => {
   async function interrupted(folder: string) {
     let volume: Volume | null = null;
     let left = 3;
+    let isBroken = false;
+    const refuse = (): Promise<never> => {
+      if (isBroken) left = Infinity;
+      return Promise.reject(
+        isBroken
+          ? new ChunkvolError('io', 'a write failed')
+          : new ChunkvolError('no-space', 'the disk is full'),
+      );
+    };
     // A file is open under the name that it was born with.
     const bare = (path: string): string => path.replace(/\.\w+$/, '');
     const isMove = (path: string): boolean =>
@@ -214,9 +223,7 @@ describe('a disk that is full', () => {
         const file = await nodeFiles.open(path, mode);
         const write = file.write.bind(file);
         file.write = (bytes, at, cache) =>
-          isMove(path) && left-- <= 0
-            ? Promise.reject(new ChunkvolError('no-space', 'the disk is full'))
-            : write(bytes, at, cache);
+          isMove(path) && left-- <= 0 ? refuse() : write(bytes, at, cache);
         return file;
       },
     };
@@ -224,7 +231,13 @@ describe('a disk that is full', () => {
     volume = opened;
     const outcome = await volume.collect({ aggressive: true }).catch((error: unknown) => error);
     expect(outcome).toMatchObject({ code: 'no-space' });
-    return { volume: opened, expected, makeRoom: () => void (left = Infinity) };
+    return {
+      volume: opened,
+      expected,
+      makeRoom: () => void (left = Infinity),
+      /** One more write fails, for another reason. */
+      failOnce: () => void (isBroken = true),
+    };
   }
 
   it('keeps what was moved waiting, and the group goes on when there is room', async () => {
@@ -239,6 +252,20 @@ describe('a disk that is full', () => {
     expect(garbageBytes).toBeLessThan(liveBytes / 4);
     expect(volume.groups().map(({ state }) => state)).not.toContain('open');
     expect(Buffer.compare(await contents(volume), expected)).toBe(0);
+  });
+
+  it('costs nothing when it fails for another reason then: the blocks are where they were', async () => {
+    const folder = temporaryFolder();
+    const { volume, expected, failOnce } = await interrupted(folder);
+    failOnce();
+    // Before a root is closed, what waits is written, or given up.
+    const { root } = await volume.sealNow();
+    expect(root.closed).toBe(true);
+    expect(Buffer.compare(await contents(volume), expected)).toBe(0);
+    await volume.close();
+    const again = await open(folder);
+    onTestFinished(() => again.close());
+    expect(Buffer.compare(await contents(again), expected)).toBe(0);
   });
 
   it('leaves a volume that opens, whatever roots were made while it was full', async () => {
