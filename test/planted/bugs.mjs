@@ -726,6 +726,20 @@ export const PLANTED_BUGS = [
     tests: EACH_CALL,
   },
   {
+    name: 'what lies between the pieces of a commit is not looked at',
+    file: 'src/volume/commit-reader.ts',
+    find: '    if (!(await this.isPadded(group, after, at))) return null;\n    const record',
+    put: '    const record',
+    tests: ['test/unit/volume/commit-reader.test.ts'],
+  },
+  {
+    name: 'what was given up with a failed group counts as durable',
+    file: 'src/volume/log-end.ts',
+    find: '    if (this.replacements !== replacements) return false;\n',
+    put: '',
+    tests: ['test/unit/volume/log-end.test.ts'],
+  },
+  {
     name: 'recovery leaves commits behind the end that it has found',
     file: 'src/volume/open.ts',
     find: '        if ((await file.size()) > bytes) await file.truncate(bytes);\n',
