@@ -257,7 +257,7 @@ export const PLANTED_BUGS = [
   {
     name: 'the recovered end is synced, and not written again',
     file: 'src/volume/open.ts',
-    find: '        await rewrite(file, start, memberBytes(geometry, end, member)).catch(unlessFull);\n',
+    find: '        await rewrite(file, start, bytes).catch(unlessFull);\n',
     put: '',
     tests: CRASH,
   },
