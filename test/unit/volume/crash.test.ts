@@ -356,6 +356,35 @@ describe('what only the log tells of', () => {
   });
 });
 
+describe('what the kernel only seems to have written', () => {
+  it('is durable once it was recovered', async () => {
+    let found = 0;
+    for (let seed = 1; seed <= 20; seed++) {
+      const world = await World.create(seed, SHAPES[3]!);
+      await world.reopen();
+      await writeBlock(world, 0);
+      await world.flush();
+      await writeBlock(world, 44);
+      // The process is killed between the fdatasync that failed and what it does about it.
+      let failed = false;
+      world.files.onCall = ({ kind }) => {
+        if (failed) return 'stop';
+        failed = kind === 'sync';
+        return failed ? 'EIO' : 'works';
+      };
+      await world.flush();
+      world.kill();
+      await world.reopen();
+      // Now and then the kernel shows it still.
+      if ((await world.volume!.status()).mappedBytes === 2 * BLOCK) found++;
+      world.cutPower();
+      await world.reopen();
+    }
+    expect(found).toBeGreaterThan(3);
+    expect(found).toBeLessThan(20);
+  });
+});
+
 describe('commits of a group that was given up for another one', () => {
   it('do not come back when they were cut off once, and the other one held nothing', async () => {
     const world = await World.create(1, SHAPES[3]!);
