@@ -134,7 +134,12 @@ export async function writeEnd(
   const footerAt = fileBytes - footer.length;
   await writeFill(context, group, file, place, from, footerAt);
   await file.write(footer, footerAt);
-  if ((await file.size()) > fileBytes) await file.truncate(fileBytes);
+  await cutOff(file, fileBytes);
+}
+
+/** Takes away what a file has behind so many bytes, if anything. */
+export async function cutOff(file: OpenFile, bytes: number): Promise<void> {
+  if ((await file.size()) > bytes) await file.truncate(bytes);
 }
 
 /** Keystream of the seal's fill key: the stream of this place, from its start. */

@@ -8,7 +8,6 @@
  */
 import { settleAll } from '../base/async.js';
 import type { OpenFile } from '../base/files.js';
-import { HEADER_BYTES } from '../base/geometry.js';
 import { RowCodec } from '../erasure/row-codec.js';
 import { memberBytes, rowCount, unitLength, unitStart } from '../erasure/stripe.js';
 import type { ChunkHeader } from '../format/chunk-header.js';
@@ -24,7 +23,7 @@ import {
   type Group,
 } from './group.js';
 import { finishRow } from './parity.js';
-import { isDecided, sealFiles, type SealPlan } from './seal.js';
+import { cutOff, isDecided, sealFiles, type SealPlan } from './seal.js';
 
 /** Seals `group`, whose data members are at `group.paths`. `header` is the header of any member. */
 export async function sealTakenOver(
@@ -133,8 +132,7 @@ async function makeParity(
 
 async function trimData(group: Group, files: readonly OpenFile[], end: number): Promise<void> {
   for (let place = 0; place < group.geometry.data; place++) {
-    const bytes = Math.max(memberBytes(group.geometry, end, place), HEADER_BYTES);
-    if ((await files[place]!.size()) > bytes) await files[place]!.truncate(bytes);
+    await cutOff(files[place]!, memberBytes(group.geometry, end, place));
   }
 }
 

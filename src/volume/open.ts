@@ -18,6 +18,7 @@ import {
 import type { Group } from '../store/group.js';
 import type { UnlockedVolume } from '../store/key-files.js';
 import { OpenFiles } from '../store/open-files.js';
+import { cutOff } from '../store/seal.js';
 import { SlotReader } from '../store/slot-reader.js';
 import { Checkpointer } from './checkpoint.js';
 import { Collector } from './collector.js';
@@ -121,7 +122,7 @@ async function renewTail(context: StoreContext, group: Group, from: number): Pro
       try {
         const bytes = memberBytes(geometry, end, member);
         await rewrite(file, start, bytes).catch(unlessFull);
-        if ((await file.size()) > bytes) await file.truncate(bytes);
+        await cutOff(file, bytes);
         await file.sync();
       } finally {
         await file.close();

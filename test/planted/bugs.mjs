@@ -735,7 +735,7 @@ export const PLANTED_BUGS = [
   {
     name: 'recovery leaves commits behind the end that it has found',
     file: 'src/volume/open.ts',
-    find: '        if ((await file.size()) > bytes) await file.truncate(bytes);\n',
+    find: '        await cutOff(file, bytes);\n',
     put: '',
     tests: ['test/unit/volume/crash.test.ts'],
   },
