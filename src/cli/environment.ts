@@ -6,19 +6,31 @@ import { nodeFiles } from '../base/node-files.js';
 import { kernelRandomness } from '../base/randomness.js';
 import { chooseEngine } from '../crypto/engines.js';
 import { argon2Fault, DEFAULT_ARGON2, type Argon2Parameters } from '../crypto/kdf.js';
+import { availableParallelism } from 'node:os';
 import type { Environment } from '../store/context.js';
+import { WorkThreads } from '../store/work-threads.js';
 import { parseSize } from './size.js';
+
+const THREADS_VARIABLE = 'CHUNKVOL_THREADS';
+/** More than these have not enough to do: one thread takes requests and hands the work out. */
+const MAX_THREADS = 4;
 
 const KDF_MEMORY_VARIABLE = 'CHUNKVOL_KDF_MEMORY';
 
-/** Throws ChunkvolError('usage') when the environment asks for a crypto engine that is not there. */
+/** Throws ChunkvolError('usage') when the environment asks for what is not there. */
 export function systemEnvironment(): Environment {
-  return {
-    files: nodeFiles,
-    clock: systemClock,
-    random: kernelRandomness,
-    engine: chooseEngine(),
-  };
+  const engine = chooseEngine();
+  const world = { files: nodeFiles, clock: systemClock, random: kernelRandomness, engine };
+  const count = threadCount();
+  return count === 0 ? world : { ...world, workers: new WorkThreads(engine.name, count) };
+}
+
+/** Threads for encryption and parity: what the variable says, else one for each further processor. */
+function threadCount(): number {
+  const wanted = process.env[THREADS_VARIABLE];
+  if (!wanted) return Math.min(availableParallelism() - 1, MAX_THREADS);
+  if (/^\d{1,2}$/.test(wanted)) return Number(wanted);
+  throw new ChunkvolError('usage', `$${THREADS_VARIABLE}: not a number of threads: ${wanted}`);
 }
 
 /** What new passphrases are stretched with. Throws ChunkvolError('usage'). */

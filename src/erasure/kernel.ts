@@ -1,7 +1,8 @@
 /**
  * Runs the SIMD kernel (wasm/reed-solomon.ts) on units in a memory of its own.
  *
- * Layout of the memory, which is allocated once and never grows, so that views of it stay valid:
+ * Layout of the memory, which is allocated once and never grows, so that views of it stay valid, and
+ * which another thread may be given to compute in (one at a time runs the kernel on it):
  *
  *   0       addresses of the sources, u32 each
  *   128     addresses of the targets, u32 each
@@ -52,36 +53,40 @@ export interface Product {
   readonly tables: Uint8Array;
 }
 
+/** A kernel's code and memory, in a form that can be sent to another thread. */
+export interface SharedKernel {
+  readonly module: WasmModule;
+  readonly memory: WasmMemory;
+  /** The caller's bytes. */
+  readonly length: number;
+}
+
 export class Kernel {
   /** The bytes that units are kept in; all positions are offsets in it. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  private readonly memory: WasmMemory;
+  readonly bytes: Uint8Array;
   private readonly multiply: Multiply;
   /** What the memory's first page holds. */
   private loaded: Product | undefined;
 
-  private constructor(
-    private readonly module: WasmModule,
-    length: number,
-  ) {
-    this.memory = allocate(BYTES_OFFSET + length);
-    this.bytes = new Uint8Array(this.memory.buffer, BYTES_OFFSET, length);
-    const instance = new webAssembly.Instance(module, { env: { memory: this.memory } });
+  constructor(readonly shared: SharedKernel) {
+    const { module, memory, length } = shared;
+    this.bytes = new Uint8Array(memory.buffer, BYTES_OFFSET, length);
+    const instance = new webAssembly.Instance(module, { env: { memory } });
     this.multiply = instance.exports['multiply'] as Multiply;
   }
 
   /** A kernel with `length` bytes, all zero. Throws ChunkvolError when there is no such memory. */
   static async create(length: number): Promise<Kernel> {
     compiled ??= compileKernel(KERNEL_FILE).then(async (module) => {
-      await warm(new Kernel(module, WARM_BYTES));
+      await warm(newKernel(module, WARM_BYTES));
       return module;
     });
-    return new Kernel(await compiled, length);
+    return newKernel(await compiled, length);
   }
 
   /** Another kernel with as many bytes, all zero, at once: the code is compiled already. */
   another(): Kernel {
-    return new Kernel(this.module, this.bytes.length);
+    return newKernel(this.shared.module, this.shared.length);
   }
 
   /**
@@ -126,7 +131,7 @@ export class Kernel {
   }
 
   private load(product: Product): void {
-    const { buffer } = this.memory;
+    const { buffer } = this.shared.memory;
     new Uint32Array(buffer, SOURCES_OFFSET, MAX_DATA_UNITS).set(product.sourceAddresses);
     new Uint32Array(buffer, TARGETS_OFFSET, MAX_PARITY_UNITS).set(product.targetAddresses);
     new Uint8Array(buffer, TABLES_OFFSET, product.tables.length).set(product.tables);
@@ -148,10 +153,14 @@ export async function compileKernel(file: URL): Promise<WasmModule> {
   return webAssembly.compile(code);
 }
 
+function newKernel(module: WasmModule, length: number): Kernel {
+  return new Kernel({ module, memory: allocate(BYTES_OFFSET + length), length });
+}
+
 function allocate(bytes: number): WasmMemory {
   const pages = alignUp(bytes, WASM_PAGE_BYTES) / WASM_PAGE_BYTES;
   try {
-    return new webAssembly.Memory({ initial: pages, maximum: pages });
+    return new webAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   } catch (cause) {
     const message = `cannot allocate ${bytes} bytes for a stripe row: free memory and try again`;
     throw new ChunkvolError('internal', message, { cause });

@@ -5,18 +5,26 @@
  * Unit i lies at i * unitBytes of the kernel's bytes, data first. Which combination of which units
  * a lost one is, is worked out once per pattern of loss and kept for the next time.
  */
-import { Kernel, RANGE_UNIT_BYTES, type Product } from './kernel.js';
+import { Kernel, RANGE_UNIT_BYTES, type Product, type SharedKernel } from './kernel.js';
 import { checkGeometry, parityMatrix, rebuildMatrix } from './matrix.js';
 
 /** Patterns of loss kept: all 22 of 4 + 2, and 330 KB at most where patterns are many and large. */
 const MAX_CACHED_REBUILDS = 40;
+
+/** A row's shape and memory, in a form that can be sent to another thread. */
+export interface SharedRow {
+  readonly dataUnits: number;
+  readonly parityUnits: number;
+  readonly unitBytes: number;
+  readonly kernel: SharedKernel;
+}
 
 export class RowCodec {
   readonly dataUnits: number;
   readonly parityUnits: number;
   readonly unitBytes: number;
   /** The k data units, contiguous: k * unitBytes bytes in wasm memory. */
-  readonly data: Uint8Array<ArrayBuffer>;
+  readonly data: Uint8Array;
 
   private readonly kernel: Kernel;
   private readonly encoding: Product;
@@ -65,13 +73,23 @@ export class RowCodec {
     return new RowCodec(kernel, dataUnits, parityUnits, unitBytes);
   }
 
+  /** The codec of another thread's row: only one of the two may compute. */
+  static over({ kernel, dataUnits, parityUnits, unitBytes }: SharedRow): RowCodec {
+    return new RowCodec(new Kernel(kernel), dataUnits, parityUnits, unitBytes);
+  }
+
+  get shared(): SharedRow {
+    const { dataUnits, parityUnits, unitBytes } = this;
+    return { dataUnits, parityUnits, unitBytes, kernel: this.kernel.shared };
+  }
+
   /** Another codec of the same shape, all zero, without waiting. */
   another(): RowCodec {
     return new RowCodec(this.kernel.another(), this.dataUnits, this.parityUnits, this.unitBytes);
   }
 
   /** View of unit `index`: 0 to k - 1 are data, k to k + m - 1 parity. */
-  unit(index: number): Uint8Array<ArrayBuffer> {
+  unit(index: number): Uint8Array {
     if (!Number.isInteger(index) || index < 0 || index >= this.dataUnits + this.parityUnits) {
       throw new RangeError(`there is no unit ${index}`);
     }

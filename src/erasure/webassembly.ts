@@ -9,12 +9,12 @@ export interface WasmModule {
 }
 
 export interface WasmMemory {
-  readonly buffer: ArrayBuffer;
+  readonly buffer: SharedArrayBuffer;
 }
 
 interface WebAssemblyApi {
   compile(bytes: Uint8Array): Promise<WasmModule>;
-  readonly Memory: new (pages: { initial: number; maximum: number }) => WasmMemory;
+  readonly Memory: new (pages: { initial: number; maximum: number; shared: true }) => WasmMemory;
   readonly Instance: new (
     module: WasmModule,
     imports: Record<string, Record<string, unknown>>,

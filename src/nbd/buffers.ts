@@ -4,6 +4,9 @@
  * Sizes are powers of two from 4 KiB to the largest payload. Every buffer has room for a reply's
  * header before its data, so that a read is answered with one piece of memory; the data begin at
  * `DATA_AT`, a multiple of 64. What is kept for reuse is bounded; the rest goes to the collector.
+ *
+ * Large buffers that are kept are memory that other threads can work on. The collector does not count
+ * such memory, so that none of it is ever left to it.
  */
 import { MAX_PAYLOAD_BYTES } from './protocol.js';
 
@@ -13,12 +16,17 @@ export const DATA_AT = 64;
 const SMALLEST_SHIFT = 12;
 const SMALLEST_BYTES: number = 2 ** SMALLEST_SHIFT;
 const LARGEST_SHIFT: number = Math.log2(MAX_PAYLOAD_BYTES);
-/** Kept for reuse, all sizes together; the largest buffers are just over it and never kept. */
-const KEPT_BYTES: number = 32 * 1024 * 1024;
+/** From this size on buffers are large. */
+const LARGE_SHIFT = 16;
+/** Kept for reuse, all sizes together. */
+const KEPT_SMALL_BYTES: number = 8 * 1024 * 1024;
+const KEPT_LARGE_BYTES: number = 24 * 1024 * 1024;
 
 export class BufferPool {
   readonly #free: Buffer[][] = [];
-  #keptBytes = 0;
+  #keptSmallBytes = 0;
+  /** Lent or kept. */
+  #sharedBytes = 0;
 
   constructor() {
     for (let shift = SMALLEST_SHIFT; shift <= LARGEST_SHIFT; shift++) this.#free.push([]);
@@ -28,16 +36,30 @@ export class BufferPool {
   take(dataBytes: number): Buffer {
     const shift = sizeShift(dataBytes);
     const kept = this.#free[shift - SMALLEST_SHIFT]?.pop();
-    if (kept === undefined) return Buffer.allocUnsafeSlow(DATA_AT + 2 ** shift);
-    this.#keptBytes -= kept.length;
+    if (kept === undefined) return this.#allocate(shift);
+    if (shift < LARGE_SHIFT) this.#keptSmallBytes -= kept.length;
     return kept;
   }
 
   /** Takes back what `take` gave; nobody may use it any more. */
   giveBack(buffer: Buffer): void {
-    if (this.#keptBytes + buffer.length > KEPT_BYTES) return;
-    this.#keptBytes += buffer.length;
-    this.#free[sizeShift(buffer.length - DATA_AT) - SMALLEST_SHIFT]?.push(buffer);
+    const shift = sizeShift(buffer.length - DATA_AT);
+    if (shift < LARGE_SHIFT) {
+      if (this.#keptSmallBytes + buffer.length > KEPT_SMALL_BYTES) return;
+      this.#keptSmallBytes += buffer.length;
+    } else if (!(buffer.buffer instanceof SharedArrayBuffer)) {
+      return;
+    }
+    this.#free[shift - SMALLEST_SHIFT]?.push(buffer);
+  }
+
+  #allocate(shift: number): Buffer {
+    const bytes = DATA_AT + 2 ** shift;
+    if (shift < LARGE_SHIFT || this.#sharedBytes + bytes > KEPT_LARGE_BYTES) {
+      return Buffer.allocUnsafeSlow(bytes);
+    }
+    this.#sharedBytes += bytes;
+    return Buffer.from(new SharedArrayBuffer(bytes));
   }
 }
 

@@ -4,6 +4,7 @@ import type { Files } from '../base/files.js';
 import type { Randomness } from '../base/randomness.js';
 import type { CryptoEngine } from '../crypto/engine.js';
 import type { VolumeKeys } from '../crypto/key-schedule.js';
+import type { Workers } from './work.js';
 
 /** The outside world: files, time, randomness, and the machine's crypto engine. */
 export interface Environment {
@@ -11,6 +12,8 @@ export interface Environment {
   readonly clock: Clock;
   readonly random: Randomness;
   readonly engine: CryptoEngine;
+  /** Other threads for what takes long; absent where there are none. */
+  readonly workers?: Workers;
 }
 
 export interface StoreContext extends Environment {

@@ -5,7 +5,10 @@
  * - Bytes are laid out in row buffers (one stripe row each, in wasm memory) by synchronous calls;
  *   `write` brings what is laid out to the files. A write that failed for want of space can be tried
  *   again with the very same bytes; after any other failure the group must be given up.
- * - When a row is complete its parity is computed, encrypted and written too: no unit is read back.
+ * - When a row is complete its parity is computed, encrypted and written too: no unit is read back. Nobody
+ *   who flushes waits for that.
+ * - Both that and the encryption of blocks may be done by another thread. What is not done yet is not
+ *   written; a group whose work failed has failed.
  * - What lies between pieces is keystream of the group's pad key: a function of the address alone.
  * - While the group is flushed after little each time, its data files run ahead of the log: they are
  *   written in advance, with that same keystream. An fdatasync of bytes that were there before needs no
@@ -18,10 +21,12 @@ import type { OpenFile } from '../base/files.js';
 import { memberCount } from '../base/geometry.js';
 import { RowCodec } from '../erasure/row-codec.js';
 import { commitEnd, piecesInUnit, place, rowBytes, unitStart } from '../erasure/stripe.js';
+import type { SlotBatch } from '../crypto/engine.js';
 import { maxRows } from '../format/footer.js';
 import type { StoreContext } from './context.js';
 import type { Group } from './group.js';
 import { finishRow } from './parity.js';
+import type { RowWork } from './work.js';
 
 /** A run of equal pieces in one unit: the first at `offset` of `buffer`, the others right behind. */
 export interface Run {
@@ -38,13 +43,25 @@ const SMALL_ROUND_BYTES: number = 256 * KIB;
 const AHEAD_UNITS = 4;
 const MAX_AHEAD_BYTES: number = MIB;
 
+/** Rows that may be under way before the next write waits for their parity. */
+const MAX_ROWS_AHEAD = 4;
+
 interface Row {
   readonly row: number;
   readonly codec: RowCodec;
   /** Per member: bytes laid out, and bytes handed to the file, from the unit's start. */
   readonly filled: number[];
   readonly written: number[];
+  /** Writes under way. */
+  writes: number;
   complete: boolean;
+  /** Encryption into the data units by another thread; null when there is none, or it is done. */
+  sealing: Promise<unknown> | null;
+  /** The parity of a complete row on its way into the files; null before, and when it has to be tried again. */
+  parity: Promise<void> | null;
+  hasParity: boolean;
+  /** The MACs of a complete row's units, when its parity is computed. */
+  macs: Uint8Array[] | Promise<Uint8Array[]>;
 }
 
 export class GroupWriter {
@@ -60,6 +77,7 @@ export class GroupWriter {
   /** Per data member: the end of its file, as far as it was written in advance. */
   private readonly aheadEnds: number[];
   private finished = false;
+  private readonly work: RowWork | null;
   private writing: Promise<void> = Promise.resolve();
   private syncing: Promise<void> = Promise.resolve();
   /** The failure that ended this group's life, if any: nothing is written to it after. */
@@ -79,6 +97,7 @@ export class GroupWriter {
     this.capacity = maxRows(group.geometry) * rowBytes(group.geometry);
     this.macs = files.map(() => []);
     this.aheadEnds = files.map(() => 0);
+    this.work = context.workers?.rows(group) ?? null;
     this.spare.push(template);
     this.startRow(0);
   }
@@ -136,6 +155,18 @@ export class GroupWriter {
     };
   }
 
+  /**
+   * Encrypts blocks into a run: at once, or by the time that `write` resolves. Until then their plaintext
+   * must stay as it is.
+   */
+  seal(run: Run, batch: SlotBatch, salt: Uint8Array): void {
+    const row = this.rowOf(run.address);
+    const { slot } = this.group.keys;
+    const work = this.work?.seal(row.codec, slot, batch, salt) ?? null;
+    if (work) this.follow(row, work);
+    else this.context.engine.sealSlots(slot, batch, salt);
+  }
+
   /** Ends a commit: padding up to the next sector, where the next one starts. */
   endCommit(): void {
     this.pad(commitEnd(this.next));
@@ -143,11 +174,17 @@ export class GroupWriter {
     this.completeRow();
   }
 
-  /** Resolves when everything laid out before the call is in the files (not yet durable). */
+  /** Resolves when everything laid out before the call is in the data files (not yet durable). */
   write(): Promise<void> {
     const result = this.writing.then(() => this.writeRows());
     this.writing = result.catch(() => undefined);
     return result;
+  }
+
+  /** The same, and the parity of all complete rows. */
+  async writeAll(): Promise<void> {
+    await this.write();
+    await this.parityWritten();
   }
 
   /** Makes durable what `write` has brought to the data files. Parity waits for the seal. */
@@ -163,7 +200,7 @@ export class GroupWriter {
     return this.rows.reduce((sum, row) => sum + pendingBytes(row), 0);
   }
 
-  /** Ends the last row: its parity reaches as far as its longest unit. Call `write` after. */
+  /** Ends the last row: its parity reaches as far as its longest unit. Call `writeAll` after. */
   finish(): void {
     if (this.finished) throw new RangeError('a group is finished once');
     this.finished = true;
@@ -173,6 +210,8 @@ export class GroupWriter {
 
   async close(): Promise<void> {
     await this.writing;
+    await this.parityWritten().catch(() => undefined);
+    this.work?.close();
     await Promise.all(this.files.map((file) => file.close().catch(() => undefined)));
   }
 
@@ -223,12 +262,29 @@ export class GroupWriter {
   private finishParity(row: Row, end: number): void {
     const { group } = this;
     this.zeroRest(row);
-    const macs = finishRow(this.context.engine, group, row.codec, row.row, end);
-    macs.forEach((mac, member) => this.macs[member]!.push(mac));
+    const work = this.work?.finish(row.codec, row.row, end) ?? null;
+    work?.catch((error: unknown) => {
+      this.failure ??= error;
+    });
+    row.macs = work ?? finishRow(this.context.engine, group, row.codec, row.row, end);
     for (let member = group.geometry.data; member < this.files.length; member++) {
       row.filled[member] = row.filled[0]!;
     }
     row.complete = true;
+  }
+
+  /** The row's data are not written before this is done as well. */
+  private follow(row: Row, work: Promise<unknown>): void {
+    const all = row.sealing ? settleAll([row.sealing, work]) : work;
+    row.sealing = all;
+    all.then(
+      () => {
+        if (row.sealing === all) row.sealing = null;
+      },
+      (error: unknown) => {
+        this.failure ??= error;
+      },
+    );
   }
 
   /** A row's buffer has served before: what parity takes as zeros must be so. */
@@ -251,7 +307,12 @@ export class GroupWriter {
       codec,
       filled: Array.from({ length: members }, () => start),
       written: Array.from({ length: members }, () => start),
+      writes: 0,
       complete: false,
+      sealing: null,
+      parity: null,
+      hasParity: false,
+      macs: [],
     });
   }
 
@@ -277,36 +338,80 @@ export class GroupWriter {
 
   private async writeRows(): Promise<void> {
     this.throwFailure();
+    // Beyond a few rows it is quicker to use the same memory again.
+    if (this.rows.length > MAX_ROWS_AHEAD) await this.parityWritten();
     const rows = [...this.rows];
-    await settleAll(rows.flatMap((row) => this.writeRow(row)));
+    const writes = rows.flatMap((row) => this.writeData(row));
+    for (const row of rows) if (row.complete && !row.parity) this.startParity(row);
+    await settleAll(writes);
     if (this.runsAhead) await this.runAhead(rows.at(-1)!);
-    for (const row of rows) if (row.complete && isWritten(row)) this.retire(row);
+    for (const row of rows) this.retireIfOver(row);
   }
 
-  /** One write for each member that has new bytes in this row. */
-  private writeRow(row: Row): Promise<void>[] {
-    const { unitBytes } = this.group.geometry;
-    return this.files.flatMap((file, member) => {
-      const from = row.written[member]!;
-      const to = row.filled[member]!;
-      if (from >= to) return [];
-      row.written[member] = to;
-      const isData = member < this.group.geometry.data;
-      if (isData) this.roundBytes += to - from;
-      const bytes = row.codec.unit(member).subarray(from, to);
-      // Parity is read when something is lost, and not before.
-      const cache = isData ? undefined : 'bypass';
-      const written = file.write(bytes, row.row * unitBytes + from, cache).then(
-        () => void this.unsynced.add(member),
-        (error: unknown) => {
-          // The same bytes can be written again once there is room: nothing is encrypted twice.
-          if (isChunkvolError(error, 'no-space')) row.written[member] = from;
-          else this.failure ??= error;
-          throw error;
-        },
-      );
-      return [written];
-    });
+  /** One write for each data member that has new bytes in this row. */
+  private writeData(row: Row): Promise<void>[] {
+    const { data } = this.group.geometry;
+    // What is laid out while work is waited for is the next write's.
+    const ends = row.filled.slice(0, data);
+    const write = (): Promise<void>[] =>
+      ends.flatMap((end, member) => {
+        this.roundBytes += Math.max(0, end - row.written[member]!);
+        return this.writeMember(row, member, end);
+      });
+    return row.sealing ? [row.sealing.then(() => settleAll(write()))] : write();
+  }
+
+  private parityWritten(): Promise<void> {
+    return settleAll(this.rows.flatMap(({ parity }) => (parity ? [parity] : [])));
+  }
+
+  /** Who waits for the parity is told of a failure; else it is tried again, or the group has failed. */
+  private startParity(row: Row): void {
+    row.parity = this.writeParity(row);
+    row.parity.then(
+      () => {
+        row.hasParity = true;
+        this.retireIfOver(row);
+      },
+      (error: unknown) => {
+        row.parity = null;
+        if (!isChunkvolError(error, 'no-space')) this.failure ??= error;
+      },
+    );
+  }
+
+  private async writeParity(row: Row): Promise<void> {
+    const { data } = this.group.geometry;
+    const macs = await row.macs;
+    macs.forEach((mac, member) => (this.macs[member]![row.row] = mac));
+    const parity = row.filled.slice(data);
+    await settleAll(parity.flatMap((end, index) => this.writeMember(row, data + index, end)));
+  }
+
+  /** Brings what a row has for a member, up to `end`, to its file, if that is anything. */
+  private writeMember(row: Row, member: number, end: number): Promise<void>[] {
+    const { data, unitBytes } = this.group.geometry;
+    const from = row.written[member]!;
+    if (from >= end) return [];
+    row.written[member] = end;
+    row.writes++;
+    const bytes = row.codec.unit(member).subarray(from, end);
+    // Parity is read when something is lost, and not before.
+    const cache = member < data ? undefined : 'bypass';
+    const written = this.files[member]!.write(bytes, row.row * unitBytes + from, cache).then(
+      () => {
+        row.writes--;
+        this.unsynced.add(member);
+      },
+      (error: unknown) => {
+        row.writes--;
+        // The same bytes can be written again once there is room: nothing is encrypted twice.
+        if (isChunkvolError(error, 'no-space')) row.written[member] = from;
+        else this.failure ??= error;
+        throw error;
+      },
+    );
+    return [written];
   }
 
   /**
@@ -347,15 +452,15 @@ export class GroupWriter {
     return bytes;
   }
 
-  private retire(row: Row): void {
-    this.group.parityRows = Math.max(this.group.parityRows, row.row + 1);
+  /** Its buffer can serve another row when all of it is in the files, and none on its way there. */
+  private retireIfOver(row: Row): void {
+    if (!row.hasParity || row.writes > 0 || pendingBytes(row) > 0) return;
+    if (!this.rows.includes(row)) return;
     this.rows = this.rows.filter((other) => other !== row);
+    // Rows are over in any order: parity counts as far as there is no gap.
+    this.group.parityRows = Math.max(this.group.parityRows, this.rows[0]?.row ?? row.row + 1);
     if (this.rows.length > 0) this.spare.push(row.codec);
   }
-}
-
-function isWritten(row: Row): boolean {
-  return pendingBytes(row) === 0;
 }
 
 function pendingBytes(row: Row): number {

@@ -10,7 +10,12 @@ import type { CryptoEngine } from '../crypto/engine.js';
 import type { RowCodec } from '../erasure/row-codec.js';
 import { unitLength, unitStart } from '../erasure/stripe.js';
 import { sha256 } from '../format/root.js';
-import type { Group } from './group.js';
+import type { Group, SealKeys } from './group.js';
+
+/** Of a group, so much as serves here. */
+interface Keyed<Key extends keyof SealKeys> {
+  readonly sealKeys: Pick<SealKeys, Key>;
+}
 
 export function parityCounter(place: number, row: number): Uint8Array {
   const counter = Buffer.alloc(16);
@@ -22,7 +27,7 @@ export function parityCounter(place: number, row: number): Uint8Array {
 /** The GMAC of one unit; `bytes` is the unit from its start, header zone included. */
 export function unitMac(
   engine: CryptoEngine,
-  group: Group,
+  group: Keyed<'mac'>,
   place: number,
   row: number,
   bytes: Uint8Array,
@@ -36,7 +41,7 @@ export function unitMac(
 /** Encrypts or decrypts, in place, bytes of a parity unit that start `offset` into the unit. */
 export function cryptParity(
   engine: CryptoEngine,
-  group: Group,
+  group: Keyed<'parity'>,
   place: number,
   row: number,
   offset: number,
@@ -51,7 +56,7 @@ export function cryptParity(
  */
 export function finishRow(
   engine: CryptoEngine,
-  group: Group,
+  group: Pick<Group, 'geometry'> & Keyed<'mac' | 'parity'>,
   codec: RowCodec,
   row: number,
   end: number,

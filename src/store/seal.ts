@@ -34,7 +34,7 @@ export async function sealWriter(
   plan: SealPlan,
 ): Promise<void> {
   writer.finish();
-  await writer.write();
+  await writer.writeAll();
   await sealFiles(context, writer.group, writer.files, [...writer.group.paths], writer.macs, plan);
   await writer.close();
 }

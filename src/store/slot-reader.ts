@@ -5,7 +5,7 @@
  * match, or whose file is not there, are reconstructed from the other members; what verifies is handed
  * out, put back into the file it belongs to, and counted.
  */
-import { equalBytes } from '../base/bytes.js';
+import { equalBytes, isZero } from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
 import { SLOT_OVERHEAD_BYTES, type SlotBatch, type SlotKey } from '../crypto/engine.js';
 import { locate } from '../erasure/stripe.js';
@@ -41,10 +41,18 @@ export interface HealCounters {
 /** The most slots of a run that is read at once. */
 export const MAX_RUN_NOW = 256;
 
+/** Runs that other threads may be busy with: the collector knows nothing of memory that is shared. */
+const MAX_RUNS_SOON = 64;
+
+/** Buffers of each size that are kept. */
+const MAX_KEPT = 16;
+
 export class SlotReader {
   readonly counters: HealCounters = { reconstructedSlots: 0, healedSlots: 0 };
   readonly members: MemberReader;
-  private readonly scratch = new ScratchBuffers();
+  private readonly scratch = new ScratchBuffers(MAX_KEPT);
+  private readonly shared = new ScratchBuffers(MAX_RUNS_SOON, 'shared');
+  private runsSoon = 0;
   private readonly reconstructor: Reconstructor;
   /** For runs that are read at once: one at a time, and nothing is allocated for them. */
   private readonly batchNow = emptyBatch(MAX_RUN_NOW);
@@ -74,19 +82,53 @@ export class SlotReader {
    */
   readNow(run: SlotRun): boolean {
     if (run.count > MAX_RUN_NOW) return false;
-    const { member, offset } = locate(run.group.geometry, run.address);
-    const file = this.openFiles.opened(run.group.paths[member]!);
-    if (!file?.readNow) return false;
-    const bytes = run.count * (run.plainBytes + SLOT_OVERHEAD_BYTES);
-    const buffer = this.scratch.acquire(bytes);
+    const buffer = this.scratch.acquire(run.count * (run.plainBytes + SLOT_OVERHEAD_BYTES));
     try {
-      const slots = buffer.subarray(0, bytes);
-      if (!file.readNow(slots, offset)) return false;
-      describeRun(this.batchNow, run, slots);
+      if (!this.fetchNow(run, buffer)) return false;
       return this.context.engine.openSlots(run.key, this.batchNow, this.failedNow) === 0;
     } finally {
       this.scratch.release(buffer);
     }
+  }
+
+  /**
+   * The same for a long run, of which other threads take the decryption: false in the promise tells nothing, as
+   * above. null when it is not to be had that way.
+   */
+  readSoon(run: SlotRun): Promise<boolean> | null {
+    const { workers } = this.context;
+    if (!workers || this.runsSoon === MAX_RUNS_SOON) return null;
+    if (run.count * run.plainBytes < workers.worthBytes.open || run.count > MAX_RUN_NOW) return null;
+    const buffer = this.shared.acquire(run.count * (run.plainBytes + SLOT_OVERHEAD_BYTES));
+    const opened = this.fetchNow(run, buffer) ? workers.open(run.key, this.batchNow) : null;
+    if (!opened) {
+      this.shared.release(buffer);
+      return null;
+    }
+    return this.finishSoon(opened, buffer);
+  }
+
+  private async finishSoon(opened: Promise<Uint8Array>, buffer: Uint8Array): Promise<boolean> {
+    this.runsSoon++;
+    try {
+      return isZero(await opened);
+    } catch {
+      return false;
+    } finally {
+      this.runsSoon--;
+      this.shared.release(buffer);
+    }
+  }
+
+  /** Brings the slots of a run into `buffer`, and describes them in `batchNow`. */
+  private fetchNow(run: SlotRun, buffer: Uint8Array): boolean {
+    const { member, offset } = locate(run.group.geometry, run.address);
+    const file = this.openFiles.opened(run.group.paths[member]!);
+    if (!file?.readNow) return false;
+    const slots = buffer.subarray(0, run.count * (run.plainBytes + SLOT_OVERHEAD_BYTES));
+    if (!file.readNow(slots, offset)) return false;
+    describeRun(this.batchNow, run, slots);
+    return true;
   }
 
   /** Reads a run without help from parity; 1 in the result marks what could not be opened. */

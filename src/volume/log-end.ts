@@ -159,7 +159,7 @@ export class LogEnd {
   async drain(limitBytes: number): Promise<boolean> {
     const writer = this.open;
     if (!writer || writer.unwrittenBytes <= limitBytes) return true;
-    return this.attempt(writer, () => writer.write());
+    return this.attempt(writer, () => writer.writeAll());
   }
 
   /** Makes everything appended durable. False: it is, but in another group than before. */

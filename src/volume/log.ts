@@ -98,6 +98,8 @@ export class Log {
     salt: Uint8Array,
   ): Uint32Array {
     const count = blocks.length;
+    const { workers, engine } = this.context;
+    const isForWorkers = count * this.blockBytes >= (workers?.worthBytes.seal ?? Infinity);
     const positions = new Uint32Array(count);
     for (let done = 0; done < count;) {
       const run = this.allocate(writer, this.blockBytes, count - done);
@@ -107,7 +109,9 @@ export class Log {
         numbers[i] = blocks[done + i]!;
         positions[done + i] = this.batch.positions[i]!;
       }
-      this.seal(writer.group.keys.slot, arena, SLOT_KIND.block, salt);
+      this.describe(arena, SLOT_KIND.block, salt);
+      if (isForWorkers) writer.seal(run, this.batch, this.salted);
+      else engine.sealSlots(writer.group.keys.slot, this.batch, this.salted);
       done += run.count;
     }
     return positions;
@@ -266,10 +270,14 @@ export class Log {
   }
 
   private seal(key: SlotKey, plain: Uint8Array, kind: number, salt: Uint8Array): void {
+    this.describe(plain, kind, salt);
+    this.context.engine.sealSlots(key, this.batch, this.salted);
+  }
+
+  private describe(plain: Uint8Array, kind: number, salt: Uint8Array): void {
     this.batch.plain = plain;
     this.batch.kind = kind;
     this.salted.set(salt);
-    this.context.engine.sealSlots(key, this.batch, this.salted);
   }
 }
 

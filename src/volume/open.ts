@@ -170,7 +170,8 @@ function assemble(
   const { base, groups, map, heads } = recovered;
   const facts = { ...base, keyCounter: Math.max(unlocked.keyFile.counter, base.keyCounter) };
   const roots = new Roots(context, facts, heads, recovered.roots, base);
-  const staging = new Staging(base.blockBytes, readOnly ? base.blockBytes : STAGING_BYTES);
+  const stagingBytes = readOnly ? base.blockBytes : STAGING_BYTES;
+  const staging = new Staging(base.blockBytes, stagingBytes, context.workers !== undefined);
   const cutGroups = new CutGroups(context, slots.openFiles, onNotice);
   const counters = { writtenBytes: base.writtenBytes, loggedBytes: base.loggedBytes };
   const log = new Log(context, base.blockBytes, {

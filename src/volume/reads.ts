@@ -36,6 +36,8 @@ interface RunNow {
 
 export class Reads {
   private readonly slotWords: number;
+  /** Runs of the present request that other threads are busy with; false: not read after all. */
+  private soon: Promise<boolean>[] = [];
   private readonly runNow: RunNow = {
     group: null,
     address: 0,
@@ -78,6 +80,12 @@ export class Reads {
   async blocks(first: number, into: Uint8Array): Promise<void> {
     const { blockBytes } = this.staging;
     const done = this.blocksNow(first, into);
+    const runs = this.soon;
+    if (runs.length > 0) {
+      this.soon = [];
+      const areRead = await Promise.all(runs);
+      if (areRead.includes(false)) return this.fetch(first, into);
+    }
     if (done * blockBytes === into.length) return;
     await this.fetch(first + done, into.subarray(done * blockBytes));
   }
@@ -124,7 +132,7 @@ export class Reads {
     run.index = index;
   }
 
-  /** Reads the run, if there is one; false when it cannot be read at once. */
+  /** Reads the run, if there is one, or lets it be read soon; false when it cannot be read at once. */
   private endRunNow(into: Uint8Array): boolean {
     const { group, address, count, numbers, plainAt } = this.runNow;
     if (!group || count === 0) return true;
@@ -132,10 +140,10 @@ export class Reads {
     const plainBytes = this.staging.blockBytes;
     const kind = SLOT_KIND.block;
     const key = group.keys.slot;
-    return this.slots.readNow({
-      ...{ group, key, address, count, plainBytes, kind, numbers, plainAt },
-      plain: into,
-    });
+    const run = { group, key, address, count, plainBytes, kind, numbers, plainAt, plain: into };
+    const soon = this.slots.readSoon(run);
+    if (soon) this.soon.push(soon);
+    return soon !== null || this.slots.readNow(run);
   }
 
   /** The same as `blocks`, with waits. */

@@ -47,12 +47,17 @@ export class Staging {
   private cutting: Batch | null = null;
   private cuttingHoles = new RangeSet();
 
+  /** `shared`: in memory that another thread may be given to read. */
   constructor(
     readonly blockBytes: number,
     capacityBytes: number,
+    shared = false,
   ) {
     const slotCount = Math.floor(capacityBytes / blockBytes);
-    this.arena = new Uint8Array(slotCount * blockBytes);
+    const arenaBytes = slotCount * blockBytes;
+    this.arena = new Uint8Array(
+      shared ? new SharedArrayBuffer(arenaBytes) : new ArrayBuffer(arenaBytes),
+    );
     this.free = Uint32Array.from({ length: slotCount }, (_, index) => slotCount - 1 - index);
     this.freeCount = slotCount;
     this.current = new SlotTable(slotCount);

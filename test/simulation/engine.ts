@@ -235,7 +235,7 @@ function keyOf({ ordinal, position }: MapPointer): string {
 
 export class WatchedEngine implements CryptoEngine {
   constructor(
-    private readonly inner: CryptoEngine,
+    readonly inner: CryptoEngine,
     private readonly ledger: Ledger,
     private readonly timeline: Pick<Timeline, 'note'>,
   ) {}
@@ -249,6 +249,12 @@ export class WatchedEngine implements CryptoEngine {
   }
 
   sealSlots(key: SlotKey, batch: SlotBatch, salt: Uint8Array): void {
+    this.watchSeal(key, batch, salt);
+    this.inner.sealSlots(key, batch, salt);
+  }
+
+  /** For what is laid out now, and encrypted later, by another. */
+  watchSeal(key: SlotKey, batch: SlotBatch, salt: Uint8Array): void {
     for (let i = 0; i < batch.count; i++) {
       const at = batch.plainAt[i]!;
       const plain = batch.plain.subarray(at, at + batch.plainBytes);
@@ -256,7 +262,6 @@ export class WatchedEngine implements CryptoEngine {
       this.ledger.nonce('slot', key.raw, `${batch.positions[i]!} ${toHex(salt)}`, plain, bound);
     }
     this.timeline.note(batch);
-    this.inner.sealSlots(key, batch, salt);
   }
 
   openSlots(key: SlotKey, batch: SlotBatch, failed: Uint8Array): number {

@@ -17,6 +17,7 @@ import { Dice, SimulatedClock, SimulatedRandomness } from './dice.js';
 import { DiskOracle } from './disk-oracle.js';
 import { Ledger, Timeline, WatchedEngine, type DiskState } from './engine.js';
 import { SimulatedFiles } from './files.js';
+import { LateWorkers } from './late-workers.js';
 import type { SimulatedRemote } from './remote.js';
 import { makeVolume, open } from '../support/volumes.js';
 
@@ -57,6 +58,8 @@ export class World {
   tolerated: readonly Parameters<typeof isChunkvolError>[1][] = [];
   /** The commit before this one, and all before it, must be found again whatever happens. */
   floor = 0;
+  /** Whether other threads take work, and now and then one of them fails. */
+  threads: 'none' | 'sound' | 'failing' = 'none';
   /** Where this volume is synced to; null when it is not. */
   remote: SimulatedRemote | null = null;
   /** What is on the remote is at least the state before this commit. */
@@ -377,12 +380,11 @@ export class World {
 
   environment(files: SimulatedFiles = this.files): Environment {
     this.kernel = new SimulatedRandomness(this.dice.fork());
-    return {
-      files,
-      clock: this.clock,
-      random: this.kernel,
-      engine: new WatchedEngine(chooseEngine(), this.ledger, this.timeline),
-    };
+    const engine = new WatchedEngine(chooseEngine(), this.ledger, this.timeline);
+    const world = { files, clock: this.clock, random: this.kernel, engine };
+    if (this.threads === 'none') return world;
+    const failureChance = this.threads === 'failing' ? 0.02 : 0;
+    return { ...world, workers: new LateWorkers(engine, this.dice.fork(), failureChance) };
   }
 }
 

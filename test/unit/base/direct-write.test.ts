@@ -11,7 +11,7 @@ const SIZE = 256 * KIB;
 
 /** Bytes on a page of their own, as those of row buffers are. */
 function aligned(seed: number, bytes = SIZE): Uint8Array {
-  const memory = new webAssembly.Memory({ initial: 8, maximum: 8 });
+  const memory = new webAssembly.Memory({ initial: 8, maximum: 8, shared: true });
   const area = new Uint8Array(memory.buffer, 0, bytes);
   area.set(patterned(bytes, seed));
   return area;

@@ -97,8 +97,13 @@ function nameOf(shape: Shape): string {
   return `${shape.data}+${shape.parity}`;
 }
 
-async function crashes(seed: number, shape: Shape): Promise<void> {
+async function crashes(
+  seed: number,
+  shape: Shape,
+  threads: World['threads'] = 'none',
+): Promise<void> {
   const world = await World.create(seed, shape);
+  world.threads = threads;
   await world.reopen();
   for (let round = 0; round < 3; round++) {
     stopWithin(world, 600);
@@ -142,14 +147,22 @@ async function openAtLast(world: World): Promise<void> {
   }
 }
 
-async function faults(seed: number, shape: Shape, kinds: readonly CallKind[]): Promise<void> {
+async function faults(
+  seed: number,
+  shape: Shape,
+  kinds: readonly CallKind[],
+  threads: World['threads'] = 'none',
+): Promise<void> {
   const world = await World.create(seed, shape);
+  world.threads = threads;
   await world.reopen();
   for (let round = 0; round < 3; round++) {
     // Where there is no parity, a read that fails is an error for whoever asked.
     world.tolerated = kinds.some((kind) => kind === 'read' || kind === 'open')
       ? ['io', 'lost']
       : ['io'];
+    // Who seals is told that it did not succeed.
+    if (threads === 'failing') world.tolerated = ['io', 'internal'];
     failSome(world, kinds, ['EIO']);
     await workUntilCrash(world, 25);
     const goesOn = world.dice.chance(0.4);
@@ -161,6 +174,8 @@ async function faults(seed: number, shape: Shape, kinds: readonly CallKind[]): P
     // Nor can a volume that cannot be read be opened; that it is said is enough.
     world.tolerated = ['io', 'lost', 'damaged', 'flushed-data-missing'];
     failSome(world, kinds, world.dice.chance(0.5) ? ['EIO'] : ['works']);
+    // In the end nothing fails any more.
+    if (round === 2 && threads === 'failing') world.threads = 'sound';
     await openAtLast(world);
     world.files.onCall = () => 'works';
     world.tolerated = [];
@@ -285,6 +300,28 @@ describe('a disk that fails', () => {
       `never costs what was flushed (${some.join(', ')})`,
       async () => {
         await simulate(12, (seed) => faults(seed, SHAPES[seed % SHAPES.length]!, some));
+      },
+      TIMEOUT_MS,
+    );
+  }
+});
+
+describe('work that other threads have taken', () => {
+  for (const shape of SHAPES) {
+    it(
+      `is done before anybody relies on it (${nameOf(shape)})`,
+      async () => {
+        await simulate(10, (seed) => crashes(seed, shape, 'sound'));
+      },
+      TIMEOUT_MS,
+    );
+  }
+  for (const threads of ['sound', 'failing'] as const) {
+    it(
+      `costs nothing when the disk fails beside it (${threads} threads)`,
+      async () => {
+        const kinds: readonly CallKind[] = ['sync', 'write'];
+        await simulate(12, (seed) => faults(seed, SHAPES[seed % SHAPES.length]!, kinds, threads));
       },
       TIMEOUT_MS,
     );
