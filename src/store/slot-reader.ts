@@ -98,7 +98,8 @@ export class SlotReader {
   readSoon(run: SlotRun): Promise<boolean> | null {
     const { workers } = this.context;
     if (!workers || this.runsSoon === MAX_RUNS_SOON) return null;
-    if (run.count * run.plainBytes < workers.worthBytes.open || run.count > MAX_RUN_NOW) return null;
+    if (run.count * run.plainBytes < workers.worthBytes.open || run.count > MAX_RUN_NOW)
+      return null;
     const buffer = this.shared.acquire(run.count * (run.plainBytes + SLOT_OVERHEAD_BYTES));
     const opened = this.fetchNow(run, buffer) ? workers.open(run.key, this.batchNow) : null;
     if (!opened) {

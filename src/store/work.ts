@@ -27,12 +27,7 @@ export interface Workers {
 /** Jobs of one row are done in the order in which they were given. */
 export interface RowWork {
   /** Encrypts a batch, whose slots are all in the data units of `codec`. */
-  seal(
-    codec: RowCodec,
-    key: SlotKey,
-    batch: SlotBatch,
-    salt: Uint8Array,
-  ): Promise<unknown> | null;
+  seal(codec: RowCodec, key: SlotKey, batch: SlotBatch, salt: Uint8Array): Promise<unknown> | null;
   /** What finishRow of parity.ts does. */
   finish(codec: RowCodec, index: number, end: number): Promise<Uint8Array[]> | null;
   /** No job comes any more. */

@@ -68,12 +68,7 @@ class LateRows implements RowWork {
     private readonly group: Group,
   ) {}
 
-  seal(
-    codec: RowCodec,
-    key: SlotKey,
-    batch: SlotBatch,
-    salt: Uint8Array,
-  ): Promise<unknown> | null {
+  seal(codec: RowCodec, key: SlotKey, batch: SlotBatch, salt: Uint8Array): Promise<unknown> | null {
     if (this.owner.refuses()) return null;
     const { engine } = this.owner;
     engine.watchSeal(key, batch, salt);
