@@ -75,8 +75,8 @@ export class SampleVolume {
     return writer.group;
   }
 
-  async startGroup(geometry: Geometry): Promise<GroupWriter> {
-    const writer = await createGroup(this.context, {
+  async startGroup(geometry: Geometry, context: StoreContext = this.context): Promise<GroupWriter> {
+    const writer = await createGroup(context, {
       ordinal: this.groups.length + 1,
       geometry,
       session: SESSION,

@@ -4,7 +4,9 @@ import { describe, expect, it } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
 import type { Files, OpenFile } from '../../../src/base/files.js';
 import { nodeFiles } from '../../../src/base/node-files.js';
+import type { SlotBatch, SlotKey } from '../../../src/crypto/engine.js';
 import type { Environment } from '../../../src/store/context.js';
+import { batchForJob, type Workers } from '../../../src/store/work.js';
 import {
   environment,
   makeVolume,
@@ -41,8 +43,11 @@ function filesReadingNow(
   };
 }
 
-/** Writes a mebibyte, reads it back in pieces in a world with these files, and counts the reads at once. */
-async function readBack(readNow: ReadNow | null): Promise<{ right: boolean; mended: number }> {
+/** Writes a mebibyte, reads it back in pieces in a world with these files, and counts what had to be mended. */
+async function readBack(
+  readNow: ReadNow | null,
+  workers?: Workers,
+): Promise<{ right: boolean; mended: number }> {
   const folder = temporaryFolder();
   await makeVolume(folder, { chunkBytes: 4 * MIB });
   const bytes = patterned(MIB, 5);
@@ -50,15 +55,17 @@ async function readBack(readNow: ReadNow | null): Promise<{ right: boolean; mend
   await writer.write(0, bytes);
   await writer.close();
   const files = readNow ? filesReadingNow(readNow) : nodeFiles;
-  const world: Environment = { ...environment, files };
+  const world: Environment = { ...environment, files, ...(workers && { workers }) };
   const volume = await open(folder, {}, world);
   let right = true;
-  for (const [offset, length] of [
+  const pieces = [
     [0, 4 * KIB],
     [0, MIB],
     [12_345, 100_000],
     [MIB - 4 * KIB, 4 * KIB],
-  ] as const) {
+  ] as const;
+  // Only what is open already can be read at once.
+  for (const [offset, length] of [...pieces, ...pieces]) {
     const into = new Uint8Array(length);
     await volume.read(offset, into);
     right &&= Buffer.compare(into, bytes.subarray(offset, offset + length)) === 0;
@@ -89,6 +96,62 @@ describe('a read at once', () => {
       return true;
     });
     expect(result).toEqual({ right: true, mended: 0 });
+  });
+});
+
+/** Threads that decrypt; `open` is told of each batch, and may do something else. */
+function opening(open: Workers['open']): Workers {
+  return {
+    worthBytes: { seal: Infinity, open: 0 },
+    open,
+    rows: () => ({ seal: () => null, finish: () => null, close: () => undefined }),
+  };
+}
+
+async function openLater(key: SlotKey, batch: SlotBatch): Promise<Uint8Array> {
+  const job = batchForJob(batch);
+  await new Promise((resolve) => setImmediate(resolve));
+  const failed = new Uint8Array(job.count);
+  environment.engine.openSlots(key, job, failed);
+  return failed;
+}
+
+describe('a read that other threads decrypt', () => {
+  const readReally: ReadNow = (into, position, ...[fd]: number[]) =>
+    fs.readSync(fd!, into, 0, into.length, position) === into.length;
+
+  it('gives the same bytes', async () => {
+    let jobs = 0;
+    const workers = opening((...job) => {
+      jobs++;
+      return openLater(...job);
+    });
+    expect(await readBack(readReally, workers)).toEqual({ right: true, mended: 0 });
+    expect(jobs).toBeGreaterThan(4);
+  });
+
+  it('is not believed where its bytes do not verify', async () => {
+    const spoilt: ReadNow = (into) => {
+      into.fill(0xa5);
+      return true;
+    };
+    let jobs = 0;
+    const workers = opening((...job) => {
+      jobs++;
+      return openLater(...job);
+    });
+    expect(await readBack(spoilt, workers)).toEqual({ right: true, mended: 0 });
+    expect(jobs).toBeGreaterThan(4);
+  });
+
+  it('is made anew where it is refused, or its thread ends', async () => {
+    let jobs = 0;
+    const workers = opening((...job) => {
+      if (jobs++ % 3 === 0) return null;
+      return jobs % 3 === 1 ? openLater(...job) : Promise.reject(new Error('it has ended'));
+    });
+    expect(await readBack(readReally, workers)).toEqual({ right: true, mended: 0 });
+    expect(jobs).toBeGreaterThan(4);
   });
 });
 

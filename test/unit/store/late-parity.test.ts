@@ -1,0 +1,52 @@
+/** Parity that comes later than the data, and in any order. */
+import { expect, it, onTestFinished } from 'vitest';
+import { KIB } from '../../../src/base/bytes.js';
+import { makeGeometry } from '../../../src/base/geometry.js';
+import { finishRow } from '../../../src/store/parity.js';
+import type { Workers } from '../../../src/store/work.js';
+import { delay } from '../../support/sandbox.js';
+import { SampleVolume } from '../repair/sample-volume.js';
+
+const GEOMETRY = makeGeometry(4, 2, 1024 * KIB, 4 * KIB);
+
+it('counts as far as there is no gap in it, and is waited for by nobody but who wants all', async () => {
+  const sample = new SampleVolume();
+  onTestFinished(() => {
+    sample.remove();
+  });
+  const { engine } = sample.context;
+  const due: (() => void)[] = [];
+  const workers: Workers = {
+    worthBytes: { seal: Infinity, open: Infinity },
+    open: () => null,
+    rows: (group) => ({
+      seal: () => null,
+      finish: (codec, row, end) =>
+        new Promise((resolve) => {
+          due[row] = () => {
+            resolve(finishRow(engine, group, codec, row, end));
+          };
+        }),
+      close: () => undefined,
+    }),
+  };
+  const writer = await sample.startGroup(GEOMETRY, { ...sample.context, workers });
+  const rowBlocks = Math.ceil((GEOMETRY.data * GEOMETRY.unitBytes) / (4 * KIB));
+  sample.writeBlocks(writer, rowBlocks * 3);
+  writer.endCommit();
+  await writer.write();
+  await writer.sync();
+  expect(due.length).toBeGreaterThanOrEqual(2);
+  expect(writer.group.parityRows).toBe(0);
+
+  const all = writer.writeAll().then(() => 'done');
+  due[1]!();
+  // Time enough for the files, which nobody tells of.
+  expect(await Promise.race([all, delay(300).then(() => 'waiting')])).toBe('waiting');
+  expect(writer.group.parityRows).toBe(0);
+  due[0]!();
+  for (const finish of due.slice(2)) finish();
+  expect(await all).toBe('done');
+  expect(writer.group.parityRows).toBe(due.length);
+  await writer.close();
+});
