@@ -47,7 +47,9 @@ export async function sweepWorkloads(
   try {
     for (const [index, workload] of Object.values(WORKLOADS).entries()) {
       limits.tight = (seed + index) % 2 === 0;
-      const swept = await sweepCrashes(seed, SHAPES[seed % SHAPES.length]!, workload, variants);
+      const shape = SHAPES[seed % SHAPES.length]!;
+      const threads = Math.floor(seed / 4) % 2 === 0 ? 'none' : 'sound';
+      const swept = await sweepCrashes(seed, shape, workload, variants, threads);
       count.workloads++;
       count.crashPoints += swept.points;
       count.recoveredStates += swept.states;

@@ -42,8 +42,10 @@ export async function sweepCrashes(
   shape: Shape,
   workload: Workload,
   variants: number,
+  threads: World['threads'] = 'none',
 ): Promise<SweepCount> {
   const world = await World.create(seed, shape);
+  world.threads = threads;
   const points = await freezeAtEachChange(world, workload);
   const dice = new Dice(seed + 0x5eed);
   let states = 0;
