@@ -76,6 +76,7 @@ export class GroupWriter {
   private runsAhead = false;
   /** Per data member: the end of its file, as far as it was written in advance. */
   private readonly aheadEnds: number[];
+  private ahead: Uint8Array | null = null;
   private finished = false;
   private readonly work: RowWork | null;
   private writing: Promise<void> = Promise.resolve();
@@ -434,13 +435,16 @@ export class GroupWriter {
     }
   }
 
-  /** The padding of a member from byte `from` of its file on, as far as the file runs ahead. */
+  /**
+   * The padding of a member from byte `from` of its file on, as far as the file runs ahead; in memory that
+   * serves for the next one too: fresh memory of this size stays until the collector comes by.
+   */
   private padding(member: number, from: number): Uint8Array {
     const { geometry, keys } = this.group;
     const { data, unitBytes } = geometry;
-    const wanted = Math.min(AHEAD_UNITS * unitBytes, MAX_AHEAD_BYTES);
-    const end = Math.min(from + wanted, maxRows(geometry) * unitBytes);
-    const bytes = new Uint8Array(end - from);
+    this.ahead ??= new Uint8Array(Math.min(AHEAD_UNITS * unitBytes, MAX_AHEAD_BYTES));
+    const end = Math.min(from + this.ahead.length, maxRows(geometry) * unitBytes);
+    const bytes = this.ahead.subarray(0, end - from).fill(0);
     for (let at = from; at < end;) {
       const row = Math.floor(at / unitBytes);
       const next = Math.min(end, (row + 1) * unitBytes);
