@@ -12,8 +12,8 @@ import { WorkThreads } from '../store/work-threads.js';
 import { parseSize } from './size.js';
 
 const THREADS_VARIABLE = 'CHUNKVOL_THREADS';
-/** More than these have not enough to do: one thread takes requests and hands the work out. */
-const MAX_THREADS = 4;
+/** More than these have not enough to do, and each takes 30 MiB: one thread takes requests and hands the work out. */
+const MAX_THREADS = 2;
 
 const KDF_MEMORY_VARIABLE = 'CHUNKVOL_KDF_MEMORY';
 

@@ -18,7 +18,13 @@ import type { SealPlan } from '../store/seal.js';
 import type { OpenFiles } from '../store/open-files.js';
 import { NODE_SLOT_BYTES, type CachedNode } from './block-map.js';
 import { freezeMaps, type Frozen } from './frozen.js';
-import { MAX_DIRTY_NODES, MAX_NODES_PER_COMMIT, MAX_TAIL_BYTES, ROOT_SHARE } from './limits.js';
+import {
+  MAX_DIRTY_NODES,
+  MAX_NODES_PER_COMMIT,
+  MAX_TAIL_BYTES,
+  ROOT_SHARE,
+  UNWRITTEN_LIMIT_BYTES,
+} from './limits.js';
 import type { Pieces } from './log.js';
 import type { LogEnd } from './log-end.js';
 import type { RootParts } from './roots.js';
@@ -205,6 +211,8 @@ export class Checkpointer {
     let writer = first;
     for (let at = 0; at < nodes.length; at += MAX_NODES_PER_COMMIT) {
       const some = nodes.slice(at, at + MAX_NODES_PER_COMMIT);
+      // Where the group is replaced on the way, whoever counts replacements writes all nodes once more.
+      if (!(await this.end.drain(UNWRITTEN_LIMIT_BYTES))) writer = await this.end.writerOrNew();
       if (!writer.fits(log.checkpointPieces(some, 0))) writer = await this.rollPlain(writer);
       const before = writer.address;
       log.appendNodes(writer, some, this.placer(writer));
