@@ -6,7 +6,7 @@
  * `DATA_AT`, a multiple of 64. What is kept for reuse is bounded; the rest goes to the collector.
  *
  * Large buffers that are kept are memory that other threads can work on. The collector does not count
- * such memory, so that none of it is ever left to it.
+ * such memory: it is left to it only where a connection breaks off.
  */
 import { MAX_PAYLOAD_BYTES } from './protocol.js';
 
@@ -51,6 +51,11 @@ export class BufferPool {
       return;
     }
     this.#free[shift - SMALLEST_SHIFT]?.push(buffer);
+  }
+
+  /** What `take` gave will not come back: somebody may write to it still. */
+  abandon(buffer: Buffer): void {
+    if (buffer.buffer instanceof SharedArrayBuffer) this.#sharedBytes -= buffer.length;
   }
 
   #allocate(shift: number): Buffer {

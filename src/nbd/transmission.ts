@@ -78,6 +78,7 @@ export class Transmission {
     this.link.account.close();
     if (this.#arriving !== null) {
       // The socket may still read into its buffer: nobody else may have it.
+      if (this.#arriving.buffer !== null) this.link.pool.abandon(this.#arriving.buffer);
       this.#arriving.buffer = null;
       this.#release(this.#arriving);
     }

@@ -24,6 +24,22 @@ describe('BufferPool', () => {
     expect(pool.take(8192)).not.toBe(first);
   });
 
+  it('lends large ones in memory that threads share, as long as there are not too many of them', () => {
+    const isShared = (buffer: Buffer): boolean => buffer.buffer instanceof SharedArrayBuffer;
+    const pool = new BufferPool();
+    expect(isShared(pool.take(32768))).toBe(false);
+    const lent = Array.from({ length: 64 }, () => pool.take(2 ** 20));
+    const shared = lent.filter(isShared);
+    expect(shared.length).toBeGreaterThan(16);
+    expect(shared.length).toBeLessThan(32);
+    // What is lost with a connection makes room for others; what comes back serves again.
+    pool.abandon(shared[0]!);
+    expect(isShared(pool.take(2 ** 20))).toBe(true);
+    expect(isShared(pool.take(2 ** 20))).toBe(false);
+    pool.giveBack(shared[1]!);
+    expect(pool.take(2 ** 20)).toBe(shared[1]);
+  });
+
   it('keeps a bounded amount', () => {
     const pool = new BufferPool();
     const lent = Array.from({ length: 64 }, () => pool.take(2 ** 20));
