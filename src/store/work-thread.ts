@@ -11,12 +11,31 @@ export interface Answer {
   readonly failure: string | null;
 }
 
-const runner = new JobRunner(engineByName((workerData as { engine: EngineName }).engine));
+export interface ThreadData {
+  readonly engine: EngineName;
+  /** One number: how far the thread has come, counted by `step`. */
+  readonly progress: Int32Array;
+}
 
-parentPort!.on('message', (letter: readonly Job[]) => {
-  parentPort!.postMessage(answer(letter));
+const { engine, progress } = workerData as ThreadData;
+const runner = new JobRunner(engineByName(engine));
+
+/** The end of the program waits until nothing is under way here. */
+function step(): void {
+  Atomics.add(progress, 0, 1);
+  Atomics.notify(progress, 0);
+}
+
+parentPort!.on('message', (letter: readonly Job[] | 'end') => {
+  if (letter === 'end') {
+    parentPort!.close();
+  } else {
+    parentPort!.postMessage(answer(letter));
+    step();
+  }
 });
 parentPort!.postMessage('ready');
+step();
 
 function answer(letter: readonly Job[]): Answer {
   const results: JobResult[] = [];

@@ -3,6 +3,9 @@
  * nothing else to do, and end with it.
  *
  * A thread that is not there yet, or no more, takes no work. What it took and did not do fails.
+ *
+ * Node ends threads wherever they are when the program ends, and native code that is just being loaded or
+ * called there ends the program with an abort then. So the end waits until each thread has come to a rest.
  */
 import { Worker } from 'node:worker_threads';
 import { KIB } from '../base/bytes.js';
@@ -10,7 +13,7 @@ import { ChunkvolError, errorMessage } from '../base/errors.js';
 import type { EngineName, SlotBatch, SlotKey } from '../crypto/engine.js';
 import type { RowCodec } from '../erasure/row-codec.js';
 import type { Group } from './group.js';
-import type { Answer } from './work-thread.js';
+import type { Answer, ThreadData } from './work-thread.js';
 import { batchForJob, type Job, type JobResult, type RowWork, type Workers } from './work.js';
 
 const SCRIPT = new URL('work-thread.js', import.meta.url);
@@ -50,7 +53,7 @@ export class WorkThreads implements Workers {
     return this.rowCount++;
   }
 
-  /** Ends the threads: what they have taken fails. */
+  /** Ends the threads, when they have done what they have taken. */
   async stop(): Promise<void> {
     await Promise.all(this.threads.map((thread) => thread.stop()));
   }
@@ -119,8 +122,22 @@ interface Letter {
   readonly reject: (reason: ChunkvolError) => void;
 }
 
+/** How long the end of the program waits for a thread. */
+const MAX_WAIT_MS = 2000;
+
+/** Threads that the end of the program waits for. */
+const living = new Set<WorkThread>();
+
+function awaitThreads(): void {
+  for (const thread of living) thread.awaitRest();
+}
+
 class WorkThread {
   private worker: Worker | null = null;
+  /** Counted up by the thread: 1 when it is ready, and 1 for each letter. */
+  private readonly progress = new Int32Array(new SharedArrayBuffer(4));
+  private letters = 0;
+  private over: Promise<void> = Promise.resolve();
   private state: 'idle' | 'starting' | 'ready' | 'gone' = 'idle';
   private writing: Letter | null = null;
   /** Sent, and not answered yet; answers come in the same order. */
@@ -146,19 +163,40 @@ class WorkThread {
   }
 
   async stop(): Promise<void> {
-    await this.worker?.terminate();
+    this.worker?.postMessage('end');
+    await this.over;
+  }
+
+  /** Blocks until the thread does nothing but wait. */
+  awaitRest(): void {
+    const wanted = 1 + this.letters;
+    const endMs = performance.now() + MAX_WAIT_MS;
+    for (;;) {
+      const seen = Atomics.load(this.progress, 0);
+      const leftMs = endMs - performance.now();
+      if (seen === wanted || leftMs <= 0) return;
+      Atomics.wait(this.progress, 0, seen, leftMs);
+    }
   }
 
   private start(): void {
     this.state = 'starting';
     try {
-      const workerData = { engine: this.engine };
+      const workerData: ThreadData = { engine: this.engine, progress: this.progress };
       // Without execArgv it would inherit loaders and flags meant for the main thread.
       this.worker = new Worker(this.script, { execArgv: [], workerData });
     } catch {
       this.state = 'gone';
       return;
     }
+    if (living.size === 0) process.once('exit', awaitThreads);
+    living.add(this);
+    const { worker } = this;
+    this.over = new Promise((resolve) => {
+      worker.once('exit', () => {
+        resolve();
+      });
+    });
     this.worker.on('message', (message: 'ready' | Answer) => {
       if (message === 'ready') this.state = 'ready';
       else this.receive(message);
@@ -192,6 +230,7 @@ class WorkThread {
     // Who waits for an answer must not find the process at its end.
     if (this.sent.length === 0) this.worker!.ref();
     this.sent.push(letter);
+    this.letters++;
     this.worker!.postMessage(letter.jobs);
   }
 
@@ -202,6 +241,8 @@ class WorkThread {
 
   private end(reason: string): void {
     this.state = 'gone';
+    living.delete(this);
+    if (living.size === 0) process.off('exit', awaitThreads);
     for (const letter of this.sent.splice(0)) letter.reject(threadError(reason));
   }
 }

@@ -1,5 +1,5 @@
 /** Real threads, as the compiled program has them, under a real volume. */
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { pathToFileURL } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { MIB } from '../../src/base/bytes.js';
@@ -141,7 +141,33 @@ describe('threads', () => {
   });
 });
 
+/** Gives a thread work for so many milliseconds, from its start on, then ends in the middle of it. */
+const ENDING = `
+  import { WorkThreads } from '${new URL('../../dist/store/work-threads.js', import.meta.url).href}';
+  const shared = (bytes) => new Uint8Array(new SharedArrayBuffer(bytes));
+  const batch = {
+    count: 1, plainBytes: 4096, plain: shared(4096), plainAt: Uint32Array.of(0), slots: shared(4120),
+    slotAt: Uint32Array.of(0), positions: Uint32Array.of(0), numbers: Float64Array.of(0), kind: 1,
+  };
+  const threads = new WorkThreads('${environment.engine.name}', 2);
+  const end = performance.now() + Number(process.argv[1]);
+  const work = () => {
+    for (let i = 0; i < 20; i++) threads.open({ raw: new Uint8Array(32) }, batch);
+    if (performance.now() < end) setImmediate(work);
+    else process.exit(7);
+  };
+  work();
+`;
+
 describe('the program', () => {
+  it('ends as it should, whatever its threads are doing', () => {
+    for (let ms = 0; ms < 150; ms += 5) {
+      const words = ['--input-type=module', '-e', ENDING, `${ms}`];
+      const { status, stderr } = spawnSync(process.execPath, words, { encoding: 'utf8' });
+      expect(status, `after ${ms} ms: ${stderr}`).toBe(7);
+    }
+  });
+
   it('says so when it cannot understand how many threads are wanted', () => {
     const env = { ...process.env, CHUNKVOL_THREADS: 'many', CHUNKVOL_PASSPHRASE: 'secret' };
     const words = [PROGRAM, 'create', `${temporaryFolder()}/volume`, '--size', '64M'];
