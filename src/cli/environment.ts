@@ -1,4 +1,5 @@
 /** The outside world of a real process, and what the environment says about it. */
+import { availableParallelism } from 'node:os';
 import { KIB } from '../base/bytes.js';
 import { systemClock } from '../base/clock.js';
 import { ChunkvolError } from '../base/errors.js';
@@ -6,7 +7,6 @@ import { nodeFiles } from '../base/node-files.js';
 import { kernelRandomness } from '../base/randomness.js';
 import { chooseEngine } from '../crypto/engines.js';
 import { argon2Fault, DEFAULT_ARGON2, type Argon2Parameters } from '../crypto/kdf.js';
-import { availableParallelism } from 'node:os';
 import type { Environment } from '../store/context.js';
 import { WorkThreads } from '../store/work-threads.js';
 import { parseSize } from './size.js';

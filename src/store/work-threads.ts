@@ -9,6 +9,7 @@
  */
 import { Worker } from 'node:worker_threads';
 import { KIB } from '../base/bytes.js';
+import { systemClock } from '../base/clock.js';
 import { ChunkvolError, errorMessage } from '../base/errors.js';
 import type { EngineName, SlotBatch, SlotKey } from '../crypto/engine.js';
 import type { RowCodec } from '../erasure/row-codec.js';
@@ -170,10 +171,10 @@ class WorkThread {
   /** Blocks until the thread does nothing but wait. */
   awaitRest(): void {
     const wanted = 1 + this.letters;
-    const endMs = performance.now() + MAX_WAIT_MS;
+    const endMs = systemClock.monotonic() + MAX_WAIT_MS;
     for (;;) {
       const seen = Atomics.load(this.progress, 0);
-      const leftMs = endMs - performance.now();
+      const leftMs = endMs - systemClock.monotonic();
       if (seen === wanted || leftMs <= 0) return;
       Atomics.wait(this.progress, 0, seen, leftMs);
     }

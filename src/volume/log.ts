@@ -98,8 +98,8 @@ export class Log {
     salt: Uint8Array,
   ): Uint32Array {
     const count = blocks.length;
-    const { workers, engine } = this.context;
-    const isForWorkers = count * this.blockBytes >= (workers?.worthBytes.seal ?? Infinity);
+    const isForWorkers =
+      count * this.blockBytes >= (this.context.workers?.worthBytes.seal ?? Infinity);
     const positions = new Uint32Array(count);
     for (let done = 0; done < count;) {
       const run = this.allocate(writer, this.blockBytes, count - done);
@@ -109,9 +109,12 @@ export class Log {
         numbers[i] = blocks[done + i]!;
         positions[done + i] = this.batch.positions[i]!;
       }
-      this.describe(arena, SLOT_KIND.block, salt);
-      if (isForWorkers) writer.seal(run, this.batch, this.salted);
-      else engine.sealSlots(writer.group.keys.slot, this.batch, this.salted);
+      if (isForWorkers) {
+        this.describe(arena, SLOT_KIND.block, salt);
+        writer.seal(run, this.batch, this.salted);
+      } else {
+        this.seal(writer.group.keys.slot, arena, SLOT_KIND.block, salt);
+      }
       done += run.count;
     }
     return positions;

@@ -99,16 +99,23 @@ describe('a read at once', () => {
   });
 });
 
-/** Threads that decrypt; `open` is told of each batch, and may do something else. */
-function opening(open: Workers['open']): Workers {
-  return {
+/** Threads that decrypt with `open`, which is told how many jobs there were before, and all jobs in the end. */
+function opening(
+  open: (before: number, ...job: Parameters<Workers['open']>) => ReturnType<Workers['open']>,
+): {
+  workers: Workers;
+  jobs: () => number;
+} {
+  let jobs = 0;
+  const workers: Workers = {
     worthBytes: { seal: Infinity, open: 0 },
-    open,
+    open: (...job) => open(jobs++, ...job),
     rows: () => ({ seal: () => null, finish: () => null, close: () => undefined }),
   };
+  return { workers, jobs: () => jobs };
 }
 
-async function openLater(key: SlotKey, batch: SlotBatch): Promise<Uint8Array> {
+async function openLater(_before: number, key: SlotKey, batch: SlotBatch): Promise<Uint8Array> {
   const job = batchForJob(batch);
   await new Promise((resolve) => setImmediate(resolve));
   const failed = new Uint8Array(job.count);
@@ -121,13 +128,9 @@ describe('a read that other threads decrypt', () => {
     fs.readSync(fd!, into, 0, into.length, position) === into.length;
 
   it('gives the same bytes', async () => {
-    let jobs = 0;
-    const workers = opening((...job) => {
-      jobs++;
-      return openLater(...job);
-    });
+    const { workers, jobs } = opening(openLater);
     expect(await readBack(readReally, workers)).toEqual({ right: true, mended: 0 });
-    expect(jobs).toBeGreaterThan(4);
+    expect(jobs()).toBeGreaterThan(4);
   });
 
   it('is not believed where its bytes do not verify', async () => {
@@ -135,23 +138,20 @@ describe('a read that other threads decrypt', () => {
       into.fill(0xa5);
       return true;
     };
-    let jobs = 0;
-    const workers = opening((...job) => {
-      jobs++;
-      return openLater(...job);
-    });
+    const { workers, jobs } = opening(openLater);
     expect(await readBack(spoilt, workers)).toEqual({ right: true, mended: 0 });
-    expect(jobs).toBeGreaterThan(4);
+    expect(jobs()).toBeGreaterThan(4);
   });
 
   it('is made anew where it is refused, or its thread ends', async () => {
-    let jobs = 0;
-    const workers = opening((...job) => {
-      if (jobs++ % 3 === 0) return null;
-      return jobs % 3 === 1 ? openLater(...job) : Promise.reject(new Error('it has ended'));
+    const { workers, jobs } = opening((before, ...job) => {
+      if (before % 3 === 0) return null;
+      return before % 3 === 1
+        ? openLater(before, ...job)
+        : Promise.reject(new Error('it has ended'));
     });
     expect(await readBack(readReally, workers)).toEqual({ right: true, mended: 0 });
-    expect(jobs).toBeGreaterThan(4);
+    expect(jobs()).toBeGreaterThan(4);
   });
 });
 
