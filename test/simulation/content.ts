@@ -146,7 +146,16 @@ export class SimulatedContent {
 
   /** Keeps the present state of the sectors that a change between two offsets touches. */
   private remember(from: number, to: number): void {
-    for (let sector = Math.floor(from / SECTOR_BYTES); sector * SECTOR_BYTES < to; sector++) {
+    const first = Math.floor(from / SECTOR_BYTES);
+    const start = first * SECTOR_BYTES;
+    // One copy for all of them, and not as a Buffer: a simulation makes more of these than of anything else.
+    const { buffer, byteOffset } = this.data;
+    const kept = Math.max(
+      start,
+      Math.min(Math.ceil(to / SECTOR_BYTES) * SECTOR_BYTES, this.data.length),
+    );
+    const copy = new Uint8Array(buffer.slice(byteOffset + start, byteOffset + kept));
+    for (let sector = first; sector * SECTOR_BYTES < to; sector++) {
       const at = sector * SECTOR_BYTES;
       const earlier = this.dirty.get(sector) ?? this.forgotten.get(sector);
       this.forgotten.delete(sector);
@@ -154,7 +163,7 @@ export class SimulatedContent {
         if (!earlier) this.dirty.set(sector, NEW_SECTOR);
         continue;
       }
-      const now = Uint8Array.prototype.slice.call(this.data, at, at + SECTOR_BYTES);
+      const now = copy.subarray(at - start, at - start + SECTOR_BYTES);
       this.dirty.set(sector, earlier ? [...earlier, now] : [now]);
     }
   }
