@@ -21,6 +21,7 @@ import { parseArgs } from 'node:util';
 import { replaceResults, replaceSections, saveRecord } from './document.js';
 import { runFio, workloads } from './fio.js';
 import { type Noise, watchNoise } from './noise.js';
+import { fillPageCache } from './page-cache.js';
 import { type Part, parts } from './parts.js';
 import { type Peer, peers } from './peers.js';
 import {
@@ -176,6 +177,7 @@ async function measurePeer(
   // Apart from the disks: the path of a Unix socket has to be short.
   const socketFolder = makeScratchFolder(join(tmpdir(), 'cvb-'));
   const noise: Noise[] = [];
+  if (!options.quick) fillPageCache(options.folder);
   const server = await peer.start(folder, socketFolder, options.sizeBytes);
   for (const workload of workloads) {
     const noiseSince = watchNoise(server.pid);
