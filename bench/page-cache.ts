@@ -6,7 +6,7 @@
  * ten times as much as later ones. Servers of which one writes in place and another appends would be compared
  * by what the host charges for memory, and the first after a start would pay most.
  */
-import { closeSync, ftruncateSync, openSync, readFileSync, readSync, unlinkSync } from 'node:fs';
+import { ftruncateSync, openSync, readFileSync, readSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { GIB, MIB } from '../src/base/bytes.js';
 

@@ -4,7 +4,7 @@
  * deleted, the volume is synced. What the process holds at most in the last quarter of the time is what it
  * held in the second one: whatever were kept of each request, connection, group or snapshot would show.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { MIB } from '../../src/base/bytes.js';
 import { delay, Sandbox, type ServedVolume } from '../support/sandbox.js';
@@ -36,12 +36,7 @@ it(
     const server = await sandbox.serve(volume);
     const started = performance.now();
     const elapsed = (): number => (performance.now() - started) / (MINUTES * 60_000);
-    /** Of each quarter of the time. */
-    const peaks = [0, 0, 0, 0];
-    using _ = every(SAMPLE_MS, () => {
-      const quarter = Math.min(3, Math.floor(elapsed() * 4));
-      peaks[quarter] = Math.max(peaks[quarter]!, residentBytes(server.running.child.pid!));
-    });
+    using memory = new Watch(server.running.child.pid!, elapsed);
     const random = seededRandom(Date.now() % 2 ** 31);
     let requests = 0;
     let rounds = 0;
@@ -56,10 +51,10 @@ it(
         await sandbox.succeed(sandbox.on(volume, 'sync', sandbox.path('copy')));
       }
     }
-    const [, early, , late] = peaks.map((bytes) => Math.round(bytes / MIB));
+    const [, early, , late] = memory.peaks.map((bytes) => Math.round(bytes / MIB));
     console.log(
       `${MINUTES} minutes, ${rounds} rounds, ${requests} requests: at most`,
-      peaks,
+      memory.peaks,
       'bytes',
     );
     expect((await server.stop()).status).toBe(0);
@@ -87,18 +82,28 @@ async function useOnce(server: ServedVolume, random: () => number): Promise<numb
   return load.answered;
 }
 
-/** Until it is disposed of. */
-function every(intervalMs: number, work: () => void): Disposable {
-  const timer = setInterval(work, intervalMs);
-  return {
-    [Symbol.dispose]: () => {
-      clearInterval(timer);
-    },
-  };
+/** The most that a process has in memory in each quarter of a time, until it is disposed of. */
+class Watch implements Disposable {
+  readonly peaks: number[] = [0, 0, 0, 0];
+  readonly #timer: NodeJS.Timeout;
+
+  /** `elapsed`: the part of the time that is over. */
+  constructor(pid: number, elapsed: () => number) {
+    this.#timer = setInterval(() => {
+      const quarter = Math.min(3, Math.floor(elapsed() * 4));
+      this.peaks[quarter] = Math.max(this.peaks[quarter]!, residentBytes(pid));
+    }, SAMPLE_MS);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
 }
 
-/** proc(5): what the process has in memory now. */
+/** proc(5): what the process has in memory now; 0 when it has ended. */
 function residentBytes(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
+  const path = `/proc/${pid}/status`;
+  if (!existsSync(path)) return 0;
+  const kib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(path, 'utf8'))?.[1];
+  return Number(kib ?? 0) * 1024;
 }
