@@ -98,7 +98,7 @@ class ThreadedRows implements RowWork {
 
   close(): void {
     for (const { thread, row } of this.places.values()) {
-      thread.do({ kind: 'forget', rows: [row] }).catch(() => undefined);
+      thread.do({ kind: 'forget', row }).catch(() => undefined);
     }
     this.places.clear();
   }

@@ -78,7 +78,7 @@ interface FinishJob {
 
 interface ForgetJob {
   readonly kind: 'forget';
-  readonly rows: readonly number[];
+  readonly row: number;
 }
 
 export type Job = SealJob | OpenJob | RowJob | FinishJob | ForgetJob;
@@ -112,7 +112,7 @@ export class JobRunner {
       case 'finish':
         return finishRow(this.engine, job, this.row(job.row), job.index, job.end);
       case 'forget':
-        for (const row of job.rows) this.rows.delete(row);
+        this.rows.delete(job.row);
         return [];
     }
   }

@@ -85,7 +85,7 @@ describe('a job', () => {
       expect(theirs.unit(place)).toEqual(mine.unit(place));
     }
 
-    runner.run({ kind: 'forget', rows: [3] });
+    runner.run({ kind: 'forget', row: 3 });
     expect(() => runner.run(finish)).toThrow('there is no row 3 here');
   });
 });
