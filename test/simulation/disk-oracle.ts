@@ -96,18 +96,13 @@ export class DiskOracle {
 
   /** Of a recovered volume: throws unless the block is something that it may be. */
   check(block: number, found: Uint8Array): void {
-    const versions = this.versions.get(block) ?? [{ serial: 0, block: null }];
-    if (!versions.some((version) => same(version.block, found))) {
-      throw wrong(block, `is none of the ${versions.length} contents that it may have`);
-    }
+    this.recognize(block, found);
   }
 
   /** The block was read after a crash: this is what it is from now on, durably. */
   settle(block: number, found: Uint8Array): void {
-    this.check(block, found);
-    this.versions.set(block, [
-      { serial: ++this.serial, block: isZero(found) ? null : found.slice() },
-    ]);
+    const version = this.recognize(block, found);
+    this.versions.set(block, [{ serial: ++this.serial, block: version.block }]);
     this.uncertain.delete(block);
   }
 
@@ -117,6 +112,14 @@ export class DiskOracle {
     for (const [block, count] of this.uncertain) copy.uncertain.set(block, count);
     copy.serial = this.serial;
     return copy;
+  }
+
+  /** The version that was found; throws when it is none. */
+  private recognize(block: number, found: Uint8Array): Version {
+    const versions = this.versions.get(block) ?? [{ serial: 0, block: null }];
+    const version = versions.find((candidate) => same(candidate.block, found));
+    if (version) return version;
+    throw wrong(block, `is none of the ${versions.length} contents that it may have`);
   }
 
   private present(block: number): Block {

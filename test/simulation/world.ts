@@ -46,6 +46,8 @@ export type Attempt<T> =
   | { readonly kind: 'failed'; readonly error: unknown }
   | { readonly kind: 'stopped' };
 
+/** Where volumes are read into that were just opened, one after the other: new memory costs more than to read. */
+const adopted = new Uint8Array(16 * MIB);
 const templates = new Map<string, Promise<SimulatedFiles>>();
 
 export class World {
@@ -142,7 +144,7 @@ export class World {
     const disk = this.timeline.diskBefore(sequence);
     const state = disk.blocks;
     if (mayBeOlder) this.oracle = DiskOracle.of(BLOCK_BYTES, state);
-    const found = await readBlocks(volume, this.interestingBlocks());
+    const found = await readBlocks(volume, this.interestingBlocks(), adopted);
     for (const [block, bytes] of found) this.oracle.settle(block, bytes);
     checkBlocks(found, state, `after commit ${sequence - 1}`);
     await checkExtents(volume, state);
@@ -412,32 +414,30 @@ async function makeTemplate({ data, parity, sizeBytes }: Shape): Promise<Simulat
 
 /**
  * The blocks, ascending, each read with its neighbours where they are asked for too. Zeros are found beyond
- * the end of the disk.
+ * the end of the disk. What was found is a part of `memory`, if that is long enough.
  */
 export async function readBlocks(
   volume: Pick<Volume, 'sizeBytes' | 'read'>,
   blocks: readonly number[],
+  memory: Uint8Array = new Uint8Array(0),
 ): Promise<Map<number, Uint8Array>> {
-  const found = new Map<number, Uint8Array>();
+  const bytes = blocks.length * BLOCK_BYTES;
+  const all = memory.length < bytes ? new Uint8Array(bytes) : memory.subarray(0, bytes);
   const limit = volume.sizeBytes / BLOCK_BYTES;
   for (let start = 0; start < blocks.length;) {
     let end = start + 1;
     while (end < blocks.length && blocks[end] === blocks[end - 1]! + 1) end++;
-    const into = new Uint8Array((end - start) * BLOCK_BYTES).fill(0xee);
+    const into = all.subarray(start * BLOCK_BYTES, end * BLOCK_BYTES).fill(0xee);
     const inside = Math.max(0, Math.min(blocks[start]! + (end - start), limit) - blocks[start]!);
     into.fill(0, inside * BLOCK_BYTES);
     if (inside > 0) {
       await volume.read(blocks[start]! * BLOCK_BYTES, into.subarray(0, inside * BLOCK_BYTES));
     }
-    for (let i = start; i < end; i++) {
-      found.set(
-        blocks[i]!,
-        into.subarray((i - start) * BLOCK_BYTES, (i - start + 1) * BLOCK_BYTES),
-      );
-    }
     start = end;
   }
-  return found;
+  return new Map(
+    blocks.map((block, i) => [block, all.subarray(i * BLOCK_BYTES, (i + 1) * BLOCK_BYTES)]),
+  );
 }
 
 /** `when`: of what moment `wanted` is. */
