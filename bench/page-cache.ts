@@ -22,16 +22,16 @@ const buffer = Buffer.alloc(STEP_BYTES);
 
 /**
  * Reads on in a sparse file until hardly any memory is free. Each page is read once, so that the kernel
- * takes them back before any page that a server has used. Returns the bytes that it took.
+ * takes them back before any page that a server has used.
  */
-export function fillPageCache(folder: string): number {
+export function fillPageCache(folder: string): void {
   file ??= makeSparseFile(folder);
-  const before = readBytes;
-  while (memoryBytes('MemFree') > FREE_BYTES && readBytes - before < memoryBytes('MemTotal')) {
+  // Whatever the kernel does with it, more than all there is cannot be filled.
+  const end = readBytes + memoryBytes('MemTotal');
+  while (memoryBytes('MemFree') > FREE_BYTES && readBytes < end) {
     readSync(file, buffer, 0, STEP_BYTES, readBytes);
     readBytes += STEP_BYTES;
   }
-  return readBytes - before;
 }
 
 /** Without a name, so that it is gone with this process. */
