@@ -27,6 +27,10 @@ export interface BlockDevice {
   read(offset: number, into: Uint8Array): Promise<void>;
   /** Takes `bytes` over before it resolves; the caller may reuse the buffer after that. */
   write(offset: number, bytes: Uint8Array, options?: WriteOptions): Promise<void>;
+  /** Does what `read` does if that takes no wait; false when it does, and `into` may hold anything. */
+  readNow?(offset: number, into: Uint8Array): boolean;
+  /** Does what `write` does if that takes no wait; false when it does, and nothing was done. */
+  writeNow?(offset: number, bytes: Uint8Array): boolean;
   /** Makes the range read as zeros, taking no space. O(1) in the length. */
   zero(offset: number, bytes: number, options?: WriteOptions): Promise<void>;
   /** Tells that the contents of the range are no longer needed; it reads as zeros after. */

@@ -21,7 +21,7 @@ import type { Outbox } from './outbox.js';
 import * as protocol from './protocol.js';
 import { ChunkType, Command, Errno } from './protocol.js';
 import type { Request } from './protocol.js';
-import { MAX_STATUS_EXTENTS, checkRequest, perform, queryStatus } from './requests.js';
+import { MAX_STATUS_EXTENTS, checkRequest, perform, performNow, queryStatus } from './requests.js';
 
 /** Requests of one connection between their header's arrival and their reply's departure. */
 const MAX_REQUESTS = 256;
@@ -138,7 +138,7 @@ export class Transmission {
       this.#arriving = inFlight;
       this.link.intake.fill(dataOf(inFlight), this.#onPayload);
     } else {
-      void this.#execute(inFlight);
+      this.#execute(inFlight);
       this.start();
     }
   }
@@ -146,7 +146,7 @@ export class Transmission {
   readonly #onPayload = (): void => {
     const inFlight = this.#arriving!;
     this.#arriving = null;
-    void this.#execute(inFlight);
+    this.#execute(inFlight);
     this.start();
   };
 
@@ -161,7 +161,17 @@ export class Transmission {
     });
   }
 
-  async #execute(inFlight: InFlight): Promise<void> {
+  #execute(inFlight: InFlight): void {
+    try {
+      const isDone = performNow(inFlight.request, this.session.device, dataOf(inFlight));
+      if (isDone) this.#answer(inFlight);
+      else void this.#executeWithWait(inFlight);
+    } catch (error) {
+      this.#answerFailure(inFlight, error);
+    }
+  }
+
+  async #executeWithWait(inFlight: InFlight): Promise<void> {
     const { request } = inFlight;
     this.#inDeviceCount += 1;
     try {
@@ -171,15 +181,23 @@ export class Transmission {
         this.link.outbox.send(protocol.encodeStatusChunk(request, id, extents), inFlight);
       } else {
         await perform(request, this.session.device, dataOf(inFlight));
-        if (request.command === Command.read) this.#answerRead(inFlight);
-        else this.#answerSimple(inFlight, Errno.none);
+        this.#answer(inFlight);
       }
     } catch (error) {
-      this.link.onError(`an NBD request failed: ${errorMessage(error)}`);
-      this.#answerError(inFlight, nbdErrno(error));
+      this.#answerFailure(inFlight, error);
     } finally {
       this.#inDeviceCount -= 1;
     }
+  }
+
+  #answerFailure(inFlight: InFlight, error: unknown): void {
+    this.link.onError(`an NBD request failed: ${errorMessage(error)}`);
+    this.#answerError(inFlight, nbdErrno(error));
+  }
+
+  #answer(inFlight: InFlight): void {
+    if (inFlight.request.command === Command.read) this.#answerRead(inFlight);
+    else this.#answerSimple(inFlight, Errno.none);
   }
 
   /** Header and data leave as one piece: the buffer keeps room for the header before the data. */

@@ -12,6 +12,12 @@ interface Held {
 export class BlockLocks {
   private readonly held = new Set<Held>();
 
+  /** Whether nobody holds any block of [start, end). */
+  isFree(start: number, end: number): boolean {
+    for (const other of this.held) if (other.start < end && start < other.end) return false;
+    return true;
+  }
+
   /** Runs `work` when nobody who came earlier holds any block of [start, end). */
   async with(start: number, end: number, work: () => Promise<void>): Promise<void> {
     const earlier: Promise<void>[] = [];

@@ -114,7 +114,8 @@ export class Collector {
   private cancelTimer: (() => void) | null = null;
   private stopping = new AbortController();
   private idle: Promise<void> = Promise.resolve();
-  private readonly pace: Pace;
+  /** How fast writers may go on. */
+  readonly pace: Pace;
   /** A collection in the background is under way. */
   private running = false;
   /** Of this collection: bytes in groups that were retired, but for their overhead, less what was moved for it. */
@@ -178,11 +179,6 @@ export class Collector {
       this.waitingByHand--;
       return this.collectNow(effort, signal, options.onProgress);
     });
-  }
-
-  /** To be called before `bytes` are taken from a writer: waits while too much is dead. */
-  admit(bytes: number): Promise<void> {
-    return this.pace.admit(bytes);
   }
 
   private async collectNow(

@@ -1,5 +1,5 @@
 /** The bounds of a volume at work: memory, queues, and the length of the log that recovery must read. */
-import { MIB } from '../base/bytes.js';
+import { KIB, MIB } from '../base/bytes.js';
 
 /** Plaintext of blocks that are staged, or committed and not yet durable. */
 export const STAGING_BYTES: number = 96 * MIB;
@@ -71,6 +71,9 @@ export const FREE_SPACE_AGE_MS = 200;
 
 /** Requests are worked off in pieces of at most this, so that buffers stay bounded. */
 export const MAX_PIECE_BYTES: number = 2 * MIB;
+
+/** Longer reads are not made at once: other threads can do a part of them. */
+export const MAX_READ_NOW_BYTES: number = 32 * KIB;
 
 /** Dead bytes for each live one in the log that are borne with. */
 export const GARBAGE_SHARE = 0.25;

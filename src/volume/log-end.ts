@@ -106,6 +106,10 @@ export class LogEnd {
     }, 0);
   }
 
+  get hasFailed(): boolean {
+    return this.failed !== null;
+  }
+
   throwFailure(): void {
     if (this.failed) throw this.failed;
   }

@@ -203,7 +203,7 @@ function assemble(
   const writePath = new WritePath(end, checkpointer);
   const upper = assembleUpper(context, slots, end, survivors, checkpointer, writePath, onNotice);
   if (!readOnly) {
-    writePath.throttle = (bytes) => upper.collector.admit(bytes);
+    writePath.pace = upper.collector.pace;
     upper.collector.start();
   }
   return { volume: new Volume({ context, slots, end, writePath, ...upper, readOnly }), cutGroups };

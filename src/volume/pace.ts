@@ -49,13 +49,18 @@ export class Pace {
 
   /** Resolves when `bytes` may be taken from a writer. */
   async admit(bytes: number): Promise<void> {
-    this.sinceCheck += bytes;
-    if (this.sinceCheck >= PACE_CHECK_BYTES) this.look();
-    while (this.over && !this.take(bytes)) {
+    while (!this.admitNow(bytes)) {
       this.onWait();
       if (!(await this.isWoken())) return;
       this.look();
     }
+  }
+
+  /** Whether `bytes` may be taken from a writer without a wait. */
+  admitNow(bytes: number): boolean {
+    this.sinceCheck += bytes;
+    if (this.sinceCheck >= PACE_CHECK_BYTES) this.look();
+    return !this.over || this.take(bytes);
   }
 
   /** The collector has gained so many bytes, or will have when the groups that it empties are gone. */

@@ -15,7 +15,7 @@ import type { Group } from '../store/group.js';
 import { MAX_RUN_NOW, type SlotReader } from '../store/slot-reader.js';
 import { entryOf, type BlockMap, type CachedNode } from './block-map.js';
 import type { GroupTable } from './group-table.js';
-import { MAX_PIECE_BYTES } from './limits.js';
+import { MAX_PIECE_BYTES, MAX_READ_NOW_BYTES } from './limits.js';
 import type { Staging } from './staging.js';
 
 interface Placed {
@@ -61,6 +61,14 @@ export class Reads {
     for (let done = 0; done < into.length; done += MAX_PIECE_BYTES) {
       await this.piece(offset + done, into.subarray(done, done + MAX_PIECE_BYTES));
     }
+  }
+
+  /** The same at once, if it is little and all of it is in memory; false if not. */
+  bytesNow(offset: number, into: Uint8Array): boolean {
+    const { blockBytes } = this.staging;
+    if (into.length > MAX_READ_NOW_BYTES) return false;
+    if (offset % blockBytes !== 0 || into.length % blockBytes !== 0) return false;
+    return this.blocksNow(offset / blockBytes, into) * blockBytes === into.length;
   }
 
   private async piece(offset: number, into: Uint8Array): Promise<void> {

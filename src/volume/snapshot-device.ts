@@ -63,6 +63,10 @@ export class SnapshotDevice implements BlockDevice {
     return this.epochs.run(() => this.reads.bytes(offset, into));
   }
 
+  readNow(offset: number, into: Uint8Array): boolean {
+    return this.reads.bytesNow(offset, into);
+  }
+
   extents(offset: number, bytes: number, maxExtents: number): Promise<Extent[]> {
     return this.epochs.run(() => findExtents(this.staging, this.map, offset, bytes, maxExtents));
   }

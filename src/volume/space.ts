@@ -48,7 +48,7 @@ export class Space {
       this.checkedMs = now;
       this.loggedAtCheck = loggedBytes;
     }
-    const bytes = (pendingBytes + loggedBytes - this.loggedAtCheck) * this.expansion;
+    const bytes = this.neededBytes(pendingBytes, loggedBytes);
     if (this.freeBytes < bytes + MIN_FREE_BYTES) {
       this.checkedMs = -Infinity;
       throw new ChunkvolError(
@@ -57,6 +57,13 @@ export class Space {
       );
     }
     if (!this.reserved && this.freeBytes > bytes + 4 * this.reserveBytes) await this.reserve();
+  }
+
+  /** Whether `require` would say yes at once: by the last look, if that was not long ago. */
+  hasRoomNow(pendingBytes: number, loggedBytes: number): boolean {
+    const age = this.context.clock.monotonic() - this.checkedMs;
+    const bytes = this.neededBytes(pendingBytes, loggedBytes);
+    return this.reserved && age <= FREE_SPACE_AGE_MS && this.freeBytes >= bytes + MIN_FREE_BYTES;
   }
 
   /** Whether what is free would not do for a reserve, and more. */
@@ -72,6 +79,11 @@ export class Space {
     this.reserved = false;
     await this.context.files.remove(this.reservePath);
     return true;
+  }
+
+  /** What blocks that are not in the files yet, and the log since the last look, come to on the disk. */
+  private neededBytes(pendingBytes: number, loggedBytes: number): number {
+    return (pendingBytes + loggedBytes - this.loggedAtCheck) * this.expansion;
   }
 
   /** Writes the reserve, unless it is there from an earlier time. */

@@ -15,6 +15,7 @@ import {
   UNWRITTEN_LIMIT_BYTES,
 } from './limits.js';
 import type { LogEnd } from './log-end.js';
+import type { Pace } from './pace.js';
 import type { Batch, Staging } from './staging.js';
 
 /** Times that a seal is started again because the disk failed under it. */
@@ -31,8 +32,8 @@ export class WritePath {
   private cancelTimer: (() => void) | null = null;
   private readonly groupShareBytes: number;
 
-  /** Waits before that many more bytes are taken from a writer. */
-  throttle: (bytes: number) => Promise<void> = () => Promise.resolve();
+  /** How fast writers may go on; as fast as they like without one. */
+  pace: Pace | null = null;
 
   constructor(
     private readonly end: LogEnd,
@@ -46,12 +47,18 @@ export class WritePath {
   /** Resolves when `blocks` more blocks may be staged: there is room for them, here and on the disk. */
   async admit(blocks: number): Promise<void> {
     this.end.throwFailure();
-    await this.throttle(blocks * this.staging.blockBytes);
+    await this.pace?.admit(blocks * this.staging.blockBytes);
     const { space, counters } = this.end.parts;
-    const pending = this.staging.stagedBytes + (this.end.writer?.unwrittenBytes ?? 0);
-    const wanted = pending + blocks * this.staging.blockBytes;
-    await space.require(wanted, counters.loggedBytes);
+    await space.require(this.pendingBytes(blocks), counters.loggedBytes);
     while (this.staging.room < blocks) await this.makeRoom();
+  }
+
+  /** Whether they may be staged without a wait. */
+  admitNow(blocks: number): boolean {
+    const { space, counters } = this.end.parts;
+    if (this.end.hasFailed || this.staging.room < blocks) return false;
+    if (!space.hasRoomNow(this.pendingBytes(blocks), counters.loggedBytes)) return false;
+    return this.pace?.admitNow(blocks * this.staging.blockBytes) ?? true;
   }
 
   /** Resolves when a range of zeros may be staged. It needs no space of its own: a full disk can be trimmed. */
@@ -129,6 +136,12 @@ export class WritePath {
   private async makeRoom(): Promise<void> {
     if (this.end.lastRetained) await this.syncRound();
     else await this.flush();
+  }
+
+  /** What is not in the files yet, with that many blocks more. */
+  private pendingBytes(blocks: number): number {
+    const { blockBytes, stagedBytes } = this.staging;
+    return stagedBytes + (this.end.writer?.unwrittenBytes ?? 0) + blocks * blockBytes;
   }
 
   private startTimer(): void {

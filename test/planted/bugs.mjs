@@ -15,6 +15,7 @@ const LIMITS = ['test/unit/volume/limits.test.ts'];
 const ENGINES = ['test/unit/crypto/engines.test.ts'];
 const REPAIR = ['test/unit/repair/rebuild.test.ts', 'test/unit/repair/repair.test.ts'];
 const NBD = ['test/unit/nbd'];
+const WRITE_NOW = ['test/unit/volume/write-now.test.ts'];
 const BACKGROUND = ['test/unit/volume/background.test.ts'];
 
 /**
@@ -689,6 +690,56 @@ export const PLANTED_BUGS = [
     find: 'new Map(groups.all().map(',
     put: 'new Map(groups.sealedBefore(ordinal).map(',
     tests: ['test/unit/volume/snapshots.test.ts'],
+  },
+  {
+    name: 'a write at once does not ask the collector',
+    file: 'src/volume/write-path.ts',
+    find: 'return this.pace?.admitNow(blocks * this.staging.blockBytes) ?? true;',
+    put: 'return true;',
+    tests: WRITE_NOW,
+  },
+  {
+    name: 'a write at once does not look whether there is space',
+    file: 'src/volume/write-path.ts',
+    find: 'if (!space.hasRoomNow(this.pendingBytes(blocks), counters.loggedBytes)) return false;',
+    put: 'void [space, counters];',
+    tests: WRITE_NOW,
+  },
+  {
+    name: 'a write at once is taken by a volume that has failed',
+    file: 'src/volume/write-path.ts',
+    find: 'if (this.end.hasFailed || this.staging.room < blocks) return false;',
+    put: 'if (this.staging.room < blocks) return false;',
+    tests: WRITE_NOW,
+  },
+  {
+    name: 'a write at once goes ahead of one that is changing a part of its block',
+    file: 'src/volume/volume.ts',
+    find: 'if (!this.locks.isFree(first, first + count)) return false;',
+    put: '',
+    tests: WRITE_NOW,
+  },
+  {
+    name: 'a write at once waits for others to be committed',
+    file: 'src/volume/volume.ts',
+    find: `each * blockBytes);
+    this.parts.writePath.staged();`,
+    put: 'each * blockBytes);',
+    tests: WRITE_NOW,
+  },
+  {
+    name: 'a read at once believes what it got in part',
+    file: 'src/volume/reads.ts',
+    find: 'return this.blocksNow(offset / blockBytes, into) * blockBytes === into.length;',
+    put: 'return this.blocksNow(offset / blockBytes, into) * blockBytes <= into.length;',
+    tests: ['test/unit/volume/read-now.test.ts'],
+  },
+  {
+    name: 'a write that has to be durable is answered before it is',
+    file: 'src/nbd/requests.ts',
+    find: 'if (bytes === 0 || (flags & CommandFlag.fua) !== 0) return false;',
+    put: 'if (bytes === 0) return flags > CommandFlag.fua;',
+    tests: NBD,
   },
   {
     name: 'writers do not wait for the collector',

@@ -8,7 +8,12 @@ import {
   MAX_PAYLOAD_BYTES,
 } from '../../../src/nbd/protocol.js';
 import type { Request } from '../../../src/nbd/protocol.js';
-import { MAX_STATUS_EXTENTS, checkRequest, queryStatus } from '../../../src/nbd/requests.js';
+import {
+  MAX_STATUS_EXTENTS,
+  checkRequest,
+  performNow,
+  queryStatus,
+} from '../../../src/nbd/requests.js';
 import { MemoryDevice } from '../../support/memory-device.js';
 
 const SIZE = 2 ** 40;
@@ -134,5 +139,35 @@ describe('queryStatus', () => {
   it('fails, and sends no empty answer, when the device says nothing', async () => {
     const query = queryStatus(request(Command.blockStatus, 0, 10), deviceOf([]));
     await expect(query).rejects.toThrow('no extent');
+  });
+});
+
+describe('performNow', () => {
+  const asked: string[] = [];
+  const quick = Object.assign(new MemoryDevice(SIZE), {
+    readNow: (offset: number) => asked.push('read') > 0 && offset === 0,
+    writeNow: (offset: number) => asked.push('write') > 0 && offset === 0,
+  });
+  const data = new Uint8Array(512);
+
+  it.each([
+    ['read', Command.read],
+    ['write', Command.write],
+  ])('leaves it to the device whether it can %s', (name, command) => {
+    asked.length = 0;
+    expect(performNow(request(command, 0, 512), quick, data)).toBe(true);
+    expect(performNow(request(command, 512, 512), quick, data)).toBe(false);
+    expect(asked).toEqual([name, name]);
+    expect(performNow(request(command, 0, 512), device, data)).toBe(false);
+  });
+
+  it('is not for what has to be durable, for nothing, and for the other commands', () => {
+    asked.length = 0;
+    expect(performNow(request(Command.write, 0, 512, CommandFlag.fua), quick, data)).toBe(false);
+    expect(performNow(request(Command.write, 0, 0), quick, data)).toBe(false);
+    for (const command of [Command.flush, Command.trim, Command.writeZeroes, Command.cache]) {
+      expect(performNow(request(command, 0, 512), quick, data)).toBe(false);
+    }
+    expect(asked).toEqual([]);
   });
 });

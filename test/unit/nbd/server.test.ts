@@ -33,6 +33,26 @@ function errnoOf(work: Promise<unknown>): Promise<number> {
   );
 }
 
+/** A disk that does at once what it can, in memory: all but what lies in its last half. */
+class QuickDevice extends MemoryDevice {
+  readonly #bytes = Buffer.alloc(MIB / 2);
+  broken = false;
+
+  readNow(offset: number, into: Uint8Array): boolean {
+    if (this.broken) throw new ChunkvolError('io', 'the disk is broken');
+    if (offset + into.length > this.#bytes.length) return false;
+    into.set(this.#bytes.subarray(offset, offset + into.length));
+    return true;
+  }
+
+  writeNow(offset: number, bytes: Uint8Array): boolean {
+    if (this.broken) throw new ChunkvolError('no-space', 'the disk is full');
+    if (offset + bytes.length > this.#bytes.length) return false;
+    this.#bytes.set(bytes, offset);
+    return true;
+  }
+}
+
 describe.each([true, false])('a disk with structured replies: %s', (structuredReplies) => {
   it('gives back what was written, at any alignment and length', async () => {
     await using served = await startServer(new MemoryDevice(40 * MIB));
@@ -50,6 +70,24 @@ describe.each([true, false])('a disk with structured replies: %s', (structuredRe
       await client.write(offset, data);
       expect((await client.read(offset, bytes)).equals(data)).toBe(true);
     }
+    await client.disconnect();
+  });
+
+  it('lets the device do at once what it can, and waits for the rest', async () => {
+    const device = new QuickDevice(MIB);
+    await using served = await startServer(device);
+    const client = await NbdClient.connect(served.address, { structuredReplies });
+    const data = pattern(2 * 4096, 3);
+    for (const offset of [0, MIB / 2 - 4096, MIB / 2]) {
+      await client.write(offset, data);
+      expect((await client.read(offset, data.length)).equals(data)).toBe(true);
+    }
+    expect(device.counts).toMatchObject({ read: 2, write: 2 });
+    device.broken = true;
+    expect(await errnoOf(client.write(0, data))).toBe(Errno.noSpace);
+    expect(await errnoOf(client.read(0, 512))).toBe(Errno.io);
+    device.broken = false;
+    expect((await client.read(0, data.length)).equals(data)).toBe(true);
     await client.disconnect();
   });
 

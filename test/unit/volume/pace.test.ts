@@ -57,6 +57,18 @@ describe('the pace of writers', () => {
     expect(await settled(admitted)).toBe(true);
   });
 
+  it('is asked without a wait by who can do something else', () => {
+    const { pace, excess } = makePace(3 * MIB);
+    excess.bytes = 0;
+    expect(pace.admitNow(MIB)).toBe(true);
+    excess.bytes = MIB;
+    for (let i = 0; i < 3; i++) expect(pace.admitNow(MIB)).toBe(true);
+    expect(pace.admitNow(MIB)).toBe(false);
+    pace.noteGained(2 * MIB);
+    expect(pace.admitNow(MIB)).toBe(true);
+    expect(pace.admitNow(MIB)).toBe(false);
+  });
+
   it('is never nothing', async () => {
     const { pace, clock, settled } = makePace();
     const admitted = pace.admit(MIB);

@@ -1,12 +1,14 @@
 /** Reads that take no wait: used where they can be, and never believed more than others. */
 import * as fs from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
 import type { Files, OpenFile } from '../../../src/base/files.js';
 import { nodeFiles } from '../../../src/base/node-files.js';
 import type { SlotBatch, SlotKey } from '../../../src/crypto/engine.js';
 import type { Environment } from '../../../src/store/context.js';
 import { batchForJob, type Workers } from '../../../src/store/work.js';
+import { MAX_READ_NOW_BYTES } from '../../../src/volume/limits.js';
+import type { Volume } from '../../../src/volume/volume.js';
 import {
   environment,
   makeVolume,
@@ -42,6 +44,9 @@ function filesReadingNow(
     },
   };
 }
+
+const readReally: ReadNow = (into, position, ...[fd]: number[]) =>
+  fs.readSync(fd!, into, 0, into.length, position) === into.length;
 
 /** Writes a mebibyte, reads it back in pieces in a world with these files, and counts what had to be mended. */
 async function readBack(
@@ -99,6 +104,67 @@ describe('a read at once', () => {
   });
 });
 
+describe('a read of a disk at once', () => {
+  /** A volume with a mebibyte on it, and a snapshot of that, read once. */
+  async function openRead(readNow: ReadNow): Promise<{ volume: Volume; bytes: Uint8Array }> {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { chunkBytes: 4 * MIB });
+    const bytes = patterned(MIB, 5);
+    const writer = await open(folder);
+    await writer.write(0, bytes);
+    await writer.createSnapshot('before');
+    await writer.close();
+    const files = filesReadingNow(readNow);
+    const volume = await open(folder, {}, { ...environment, files });
+    onTestFinished(() => volume.close());
+    await volume.read(0, new Uint8Array(MIB));
+    return { volume, bytes };
+  }
+
+  it('gives what one that waits gives, staged, stored and never written', async () => {
+    const { volume, bytes } = await openRead(readReally);
+    const into = new Uint8Array(8 * KIB).fill(0xee);
+    expect(volume.readNow(64 * KIB, into)).toBe(true);
+    expect(Buffer.compare(into, bytes.subarray(64 * KIB, 72 * KIB))).toBe(0);
+    const staged = patterned(4 * KIB, 6);
+    await volume.write(68 * KIB, staged);
+    expect(volume.readNow(64 * KIB, into)).toBe(true);
+    expect(Buffer.compare(into.subarray(4 * KIB), staged)).toBe(0);
+    expect(volume.readNow(MIB, into)).toBe(true);
+    expect(into.every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('is one of a snapshot as well', async () => {
+    const { volume, bytes } = await openRead(readReally);
+    const snapshot = volume.openSnapshot('before');
+    await volume.write(0, patterned(4 * KIB, 6));
+    await snapshot.read(0, new Uint8Array(4 * KIB));
+    const into = new Uint8Array(4 * KIB);
+    expect(snapshot.readNow(0, into)).toBe(true);
+    expect(Buffer.compare(into, bytes.subarray(0, 4 * KIB))).toBe(0);
+    snapshot.close();
+  });
+
+  it('is none of parts of blocks, of much, or of what is not in memory', async () => {
+    let isInMemory = true;
+    const { volume } = await openRead((...words) => isInMemory && readReally(...words));
+    expect(volume.readNow(0, new Uint8Array(MAX_READ_NOW_BYTES))).toBe(true);
+    expect(volume.readNow(0, new Uint8Array(MAX_READ_NOW_BYTES + 4 * KIB))).toBe(false);
+    expect(volume.readNow(512, new Uint8Array(4 * KIB))).toBe(false);
+    expect(volume.readNow(0, new Uint8Array(512))).toBe(false);
+    isInMemory = false;
+    expect(volume.readNow(0, new Uint8Array(4 * KIB))).toBe(false);
+  });
+
+  it('is none where its bytes do not verify', async () => {
+    const { volume } = await openRead((into) => {
+      into.fill(0xa5);
+      return true;
+    });
+    expect(volume.readNow(0, new Uint8Array(4 * KIB))).toBe(false);
+  });
+});
+
 /** Threads that decrypt with `open`, which is told how many jobs there were before, and all jobs in the end. */
 function opening(
   open: (before: number, ...job: Parameters<Workers['open']>) => ReturnType<Workers['open']>,
@@ -124,9 +190,6 @@ async function openLater(_before: number, key: SlotKey, batch: SlotBatch): Promi
 }
 
 describe('a read that other threads decrypt', () => {
-  const readReally: ReadNow = (into, position, ...[fd]: number[]) =>
-    fs.readSync(fd!, into, 0, into.length, position) === into.length;
-
   it('gives the same bytes', async () => {
     const { workers, jobs } = opening(openLater);
     expect(await readBack(readReally, workers)).toEqual({ right: true, mended: 0 });
