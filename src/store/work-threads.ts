@@ -20,16 +20,13 @@ import { batchForJob, type Job, type JobResult, type RowWork, type Workers } fro
 const SCRIPT = new URL('work-thread.js', import.meta.url);
 
 export class WorkThreads implements Workers {
-  readonly worthBytes: Workers['worthBytes'];
+  readonly worthBytes: Workers['worthBytes'] = { seal: 256 * KIB, open: 64 * KIB };
   private readonly threads: WorkThread[];
   private turn = 0;
   private rowCount = 0;
 
   /** `count` threads, at least one, with engines of that name. */
   constructor(engine: EngineName, count: number, script: URL = SCRIPT) {
-    // Where there are but two processors what is written keeps both busy: handing it over gained 3 to 10 %,
-    // and took 60 MiB for rows that wait.
-    this.worthBytes = { seal: count > 1 ? 256 * KIB : Infinity, open: 64 * KIB };
     this.threads = Array.from({ length: count }, () => new WorkThread(engine, script));
   }
 
@@ -123,6 +120,9 @@ interface Letter {
   readonly reject: (reason: ChunkvolError) => void;
 }
 
+/** What a thread allocates is gone with each letter: it would take 48 MiB before it looks for garbage. */
+const THREAD_LIMITS = { maxYoungGenerationSizeMb: 4 };
+
 /** How long the end of the program waits for a thread. */
 const MAX_WAIT_MS = 2000;
 
@@ -185,7 +185,8 @@ class WorkThread {
     try {
       const workerData: ThreadData = { engine: this.engine, progress: this.progress };
       // Without execArgv it would inherit loaders and flags meant for the main thread.
-      this.worker = new Worker(this.script, { execArgv: [], workerData });
+      const options = { execArgv: [], workerData, resourceLimits: THREAD_LIMITS };
+      this.worker = new Worker(this.script, options);
     } catch {
       this.state = 'gone';
       return;
