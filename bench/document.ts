@@ -21,6 +21,11 @@ export function replaceResults(project: string, text: string): void {
   edit(project, () => text);
 }
 
+/** What comes before the first section becomes `text`. */
+export function replaceServers(project: string, text: string): void {
+  edit(project, (before) => [text, ...sectionsOf(before).slice(1)].join('\n\n'));
+}
+
 /** Each section, by its title, takes the place of the one of before, or comes last. */
 export function replaceSections(project: string, sections: ReadonlyMap<string, string>): void {
   edit(project, (before) => {
@@ -31,11 +36,16 @@ export function replaceSections(project: string, sections: ReadonlyMap<string, s
 }
 
 function withSection(results: string, title: string, section: string): string {
-  const parts = results.split(/^(?=### )/m).map((part) => part.trim());
+  const parts = sectionsOf(results);
   const known = parts.findIndex((part) => part.startsWith(`### ${title}\n`));
   if (known < 0) parts.push(section);
   else parts[known] = section;
   return parts.join('\n\n');
+}
+
+/** The tables of the servers, and each section behind them. */
+function sectionsOf(results: string): string[] {
+  return results.split(/^(?=### )/m).map((part) => part.trim());
 }
 
 function edit(project: string, change: (results: string) => string): void {

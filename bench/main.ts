@@ -18,7 +18,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { replaceResults, replaceSections, saveRecord } from './document.js';
+import { replaceResults, replaceSections, replaceServers, saveRecord } from './document.js';
 import { runFio, workloads } from './fio.js';
 import { type Noise, watchNoise } from './noise.js';
 import { fillPageCache } from './page-cache.js';
@@ -43,8 +43,8 @@ interface Options {
   readonly sizeBytes: number;
   readonly peers: readonly Peer[];
   readonly parts: readonly Part[];
-  /** What is recorded: all that there is, parts that were asked for by name, or nothing. */
-  readonly recorded: 'all' | 'parts' | 'nothing';
+  /** What is recorded: all that there is, all servers, parts that were asked for by name, or nothing. */
+  readonly recorded: 'all' | 'servers' | 'parts' | 'nothing';
   readonly folder: string;
 }
 
@@ -72,7 +72,8 @@ async function reportAll(record: BenchRecord, { recorded }: Options): Promise<vo
   console.log(`\n${text}`);
   if (recorded === 'nothing') return;
   saveRecord(PROJECT, record);
-  replaceResults(PROJECT, text);
+  if (recorded === 'servers') replaceServers(PROJECT, text);
+  else replaceResults(PROJECT, text);
 }
 
 async function reportParts(record: BenchRecord, { recorded }: Options): Promise<void> {
@@ -91,16 +92,19 @@ function readOptions(): Options {
       size: { type: 'string' },
       only: { type: 'string' },
       parts: { type: 'string' },
+      servers: { type: 'boolean', default: false },
       folder: { type: 'string', default: join(PROJECT, 'dist-bench') },
     },
   });
-  const { quick, folder, only, parts: partNames } = values;
+  const { quick, folder, only, servers, parts: partNames } = values;
   const wantedPeers = partNames === undefined ? named(peers, only) : [];
-  const wantedParts = only === undefined ? named(parts, partNames) : [];
+  const wantedParts = only === undefined && !servers ? named(parts, partNames) : [];
   const presentPeers = wantedPeers.filter(isInstalled);
   const presentParts = wantedParts.filter(isInstalled);
-  const isAll = presentPeers.length === peers.length && presentParts.length === parts.length;
-  const recorded = isAll ? 'all' : partNames === undefined ? 'nothing' : 'parts';
+  const areAllServers = presentPeers.length === peers.length;
+  let recorded: Options['recorded'] = partNames === undefined ? 'nothing' : 'parts';
+  if (areAllServers && presentParts.length === parts.length) recorded = 'all';
+  else if (areAllServers && servers) recorded = 'servers';
   return {
     quick,
     rounds: positive(values.rounds ?? (quick ? '1' : '5'), '--rounds'),
