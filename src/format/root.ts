@@ -332,7 +332,7 @@ function skipExtensions(reader: RecordReader): void {
 }
 
 export function sha256(...parts: readonly Uint8Array[]): Uint8Array {
-  // One call: an object for each would cost several times what there is to hash.
+  // One call: with an object of its own each takes half as long again.
   const bytes = parts.length === 1 ? parts[0]! : Buffer.concat(parts);
   return new Uint8Array(hash('sha256', bytes, 'buffer'));
 }

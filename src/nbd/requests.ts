@@ -88,7 +88,7 @@ export async function perform(
 }
 
 /**
- * Carries out a checked request if the device can do so without a wait. False: nothing was done, and `perform`
+ * Carries out a checked request if the device can do so without a wait. False: the disk is as it was, and `perform`
  * is to be called. Promises for each of a hundred thousand small requests a second cost more than most of
  * what is done for them.
  */

@@ -14,7 +14,7 @@ export class BlockLocks {
 
   /** Whether nobody holds any block of [start, end). */
   isFree(start: number, end: number): boolean {
-    for (const other of this.held) if (other.start < end && start < other.end) return false;
+    for (const other of this.held) if (overlaps(other, start, end)) return false;
     return true;
   }
 
@@ -22,7 +22,7 @@ export class BlockLocks {
   async with(start: number, end: number, work: () => Promise<void>): Promise<void> {
     const earlier: Promise<void>[] = [];
     for (const other of this.held) {
-      if (other.start < end && start < other.end) earlier.push(other.done);
+      if (overlaps(other, start, end)) earlier.push(other.done);
     }
     let release!: () => void;
     const mine: Held = { start, end, done: new Promise((resolve) => (release = resolve)) };
@@ -35,4 +35,8 @@ export class BlockLocks {
       release();
     }
   }
+}
+
+function overlaps(held: Held, start: number, end: number): boolean {
+  return held.start < end && start < held.end;
 }

@@ -148,7 +148,7 @@ export class SnapshotWorld {
     const bytes = dice.pick([1 + dice.below(300), BLOCK_BYTES, (1 + dice.below(24)) * BLOCK_BYTES]);
     const offset = this.drawOffset(bytes);
     const data = dice.bytes(bytes);
-    // Half of the writes try both ways.
+    // Half of the writes are first tried without a wait.
     const isDone = (offset / BLOCK_BYTES) % 2 === 0 && this.open.writeNow(offset, data);
     if (!isDone) await this.open.write(offset, data);
     this.change(offset, data);

@@ -268,7 +268,7 @@ export class World {
     const volume = this.volume!;
     const blocks = this.oracle.announce(offset, bytes, data);
     const done = await this.attempt(() => {
-      // Half of the writes try both ways.
+      // Half of the writes are first tried without a wait.
       const isNow = data && !durable && (offset / BLOCK_BYTES) % 2 === 0;
       if (isNow && volume.writeNow(offset, data)) return Promise.resolve();
       if (data) return volume.write(offset, data, { durable });
