@@ -70,7 +70,7 @@ export class BufferPool {
 
 /** The memory that a payload of `dataBytes` holds on to, without the header's room. */
 export function pooledBytes(dataBytes: number): number {
-  return 2 ** sizeShift(dataBytes);
+  return 1 << sizeShift(dataBytes);
 }
 
 function sizeShift(dataBytes: number): number {

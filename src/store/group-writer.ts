@@ -198,7 +198,9 @@ export class GroupWriter {
 
   /** Bytes laid out and not handed to the files yet. */
   get unwrittenBytes(): number {
-    return this.rows.reduce((sum, row) => sum + pendingBytes(row), 0);
+    let bytes = 0;
+    for (const row of this.rows) bytes += pendingBytes(row);
+    return bytes;
   }
 
   /** Ends the last row: its parity reaches as far as its longest unit. Call `writeAll` after. */
@@ -467,6 +469,9 @@ export class GroupWriter {
   }
 }
 
-function pendingBytes(row: Row): number {
-  return row.filled.reduce((sum, filled, member) => sum + filled - row.written[member]!, 0);
+function pendingBytes({ filled, written }: Row): number {
+  let bytes = 0;
+  for (let member = 0; member < filled.length; member++)
+    bytes += filled[member]! - written[member]!;
+  return bytes;
 }

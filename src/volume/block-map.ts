@@ -114,7 +114,7 @@ export class BlockMap {
       leaves.add(Math.floor(start / NODE_FANOUT));
       leaves.add(Math.floor((end - 1) / NODE_FANOUT));
     }
-    for (const leaf of leaves) await this.loadPath(leaf);
+    for (const leaf of leaves) if (!this.hasPath(leaf)) await this.loadPathTo(0, leaf);
     return leaves.size;
   }
 
@@ -337,11 +337,16 @@ export class BlockMap {
     }
   }
 
-  /** A leaf and every node above it, as far as they exist. */
-  private loadPath(leaf: number): Promise<void> {
-    return this.loadPathTo(0, leaf);
+  /** Whether a leaf and every node above it are in memory. */
+  private hasPath(leaf: number): boolean {
+    for (let level = 0, index = leaf; level < this.depth; level++) {
+      if (!this.nodes.has(keyOf(level, index))) return false;
+      index = Math.floor(index / NODE_FANOUT);
+    }
+    return true;
   }
 
+  /** A node and every one above it, as far as they exist. */
   private async loadPathTo(lowest: number, index: number): Promise<void> {
     for (let level = this.depth - 1; level >= lowest; level--) {
       const above = Math.floor(index / NODE_FANOUT ** (level - lowest));

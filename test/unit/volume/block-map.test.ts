@@ -44,3 +44,26 @@ describe('a load that a removal overtakes', () => {
     }
   });
 });
+
+describe('a change below a node that fell out of the cache', () => {
+  it('keeps what that node holds beside it', async () => {
+    // At some of these lengths the leaf is still there and the node above it is not.
+    for (let others = 1; others <= 20; others++) {
+      const read = (_ordinal: number, _position: number, level: number): Promise<MapNode> =>
+        Promise.resolve(nodeOf(level > 0 ? 1 : 7));
+      const pointer = { depth: 2, ordinal: 1, position: 8 };
+      const map = new BlockMap(pointer, 512 * 512, 4120, read, nothing, 4);
+      await map.leaf(0);
+      for (let other = 1; other <= others; other++) {
+        map.peek(0);
+        await map.leaf(512 * other);
+      }
+      expect(await map.prepare(Float64Array.of(3), [])).toBe(1);
+      map.set(3, 9, 16);
+      const dirty = map.takeDirty();
+      expect(dirty.map(({ level }) => level)).toEqual([0, 1]);
+      expect(entryOf(dirty[0]!, 4), `after ${others} others`).toEqual({ ordinal: 7, position: 8 });
+      expect(entryOf(dirty[1]!, 4), `after ${others} others`).toEqual({ ordinal: 1, position: 8 });
+    }
+  });
+});
