@@ -77,7 +77,8 @@ export async function startSshd(
     'StrictModes no',
     'PermitRootLogin yes',
     'Subsystem sftp internal-sftp',
-    ...(options.path === undefined ? [] : [`SetEnv PATH=${options.path}`]),
+    // To bash it is not the first shell then: it leaves out the start-up files of whoever runs the tests.
+    `SetEnv SHLVL=1${options.path === undefined ? '' : ` PATH=${options.path}`}`,
   ]);
   const knownHosts = path.join(folder, 'known_hosts');
   const hostPublicKey = fs.readFileSync(`${hostKey}.pub`, 'utf8').trim();
