@@ -541,6 +541,13 @@ export const PLANTED_BUGS = [
     tests: SWEEP,
   },
   {
+    name: 'a map node is changed while one above it is not in memory',
+    file: 'src/volume/block-map.ts',
+    find: 'for (const leaf of leaves) if (!this.hasPath(leaf)) await this.loadPathTo(0, leaf);',
+    put: 'for (const leaf of leaves) if (!this.nodes.has(leaf)) await this.loadPathTo(0, leaf);',
+    tests: ['test/unit/volume/block-map.test.ts', ...LIMITS],
+  },
+  {
     name: 'changed map nodes are evicted',
     file: 'src/volume/block-map.ts',
     find: '      if (node.dirty) continue;\n',
