@@ -40,6 +40,7 @@ import {
   MAX_GATHERED_SLOTS,
   MIN_ROUND_BYTES,
   ROUND_SHARE,
+  SEAL_FROM_SHARE,
 } from './limits.js';
 import type { Liveness } from './liveness.js';
 import type { LogEnd } from './log-end.js';
@@ -422,10 +423,9 @@ export class Collector {
   }
 
   /**
-   * None where waiting gains nothing, because collections have gained nothing. What is staged will leave as
-   * much dead where it overwrites, which is the more likely the more is dead already; but for what may always
-   * be waiting for its commit. A group that is being emptied is there until it is empty: writers are held so
-   * early that it finds room within the bound.
+   * None where waiting gains nothing. What is staged will leave as much dead where it overwrites, which is
+   * the more likely the more is dead already; but for what may always be waiting for its commit. A group that
+   * is being emptied is there until it is empty: writers are held so early that it finds room within the bound.
    */
   private excess(): Excess {
     const garbage = this.garbage();
@@ -433,11 +433,16 @@ export class Collector {
     const overwriting = Math.min(1, garbage.garbageBytes / allowed);
     const { stagedBytes } = this.parts.end.parts.staging;
     const coming = Math.max(0, stagedBytes - COMMIT_TARGET_BYTES) * overwriting;
-    const hopeless = this.fruitless > BAD_LUCK || this.stopping.signal.aborted;
     const { least, most } = PACED_SHARES;
     const marginBytes = Math.max(allowed * least, Math.min(allowed * most, this.groupBytes));
-    const bytes = hopeless ? 0 : garbage.garbageBytes + coming - (allowed - marginBytes);
-    return { bytes, marginBytes, burstBytes: allowed };
+    const bytes = garbage.garbageBytes + coming - (allowed - marginBytes);
+    return { bytes: bytes > 0 && this.isHopeless() ? 0 : bytes, marginBytes, burstBytes: allowed };
+  }
+
+  /** Whether writers would wait for nothing: collections gain nothing, or none would begin. */
+  private isHopeless(): boolean {
+    if (this.fruitless > BAD_LUCK || this.stopping.signal.aborted) return true;
+    return !this.running && !this.isDue(this.parts.end.durable.ordinal) && !this.isTailBad();
   }
 
   /** In the background: leaves the disk to others for as long as the last step took, or longer. */
@@ -514,7 +519,7 @@ export class Collector {
       rounds > 0 && this.gainedBytes <= 0 && this.garbage().garbageBytes >= before;
     this.fruitless = isFruitless ? Math.min(this.fruitless + 1, MAX_FRUITLESS) : 0;
     if (signal.aborted) return;
-    if (this.isOpenGroupBad()) {
+    if (this.isTailBad()) {
       await this.parts.writePath.seal();
       await this.parts.writePath.renewRoot();
     }
@@ -537,13 +542,17 @@ export class Collector {
     return heads.snapshots.length > 0 && since > allowed;
   }
 
-  /** Whether garbage is beyond its share because of the group that is being written alone. */
-  private isOpenGroupBad(): boolean {
-    const group = this.parts.end.writer?.group;
-    if (!group) return false;
+  /**
+   * Whether much of what is dead is where no collection comes to: in the group that the log ends in, in those
+   * that collections fill, and in full ones of theirs that are younger than the log's.
+   */
+  private isTailBad(): boolean {
+    const { end } = this.parts;
     const garbage = this.garbage();
+    if (!end.writer || excessBytes(garbage, this.groupBytes, 'background') <= 0) return false;
+    const { garbageBytes } = measureGarbage(this.sealed());
     const allowed = allowedBytes(garbage, this.groupBytes, 'background');
-    return group.end - group.liveBytes > allowed && garbage.garbageBytes > allowed;
+    return garbage.garbageBytes - garbageBytes > allowed * SEAL_FROM_SHARE;
   }
 }
 

@@ -81,6 +81,9 @@ export const GARBAGE_SHARE = 0.25;
 /** The part of it beyond which a collection is due. */
 export const COLLECT_FROM_SHARE = 0.8;
 
+/** The part of it beyond which what is dead behind the last sealed groups of the log is brought before its end. */
+export const SEAL_FROM_SHARE = 0.5;
+
 /** The same for a collection by hand, and the most that a group keeps in a thorough one. */
 export const GARBAGE_SHARE_BY_HAND = 0.04;
 export const GARBAGE_SHARE_THOROUGH = 0.01;

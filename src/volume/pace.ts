@@ -12,8 +12,11 @@ import { BURST_REFILL_MS, PACE_CHECK_BYTES } from './limits.js';
 /** What writers get of the gain at least. */
 const MIN_SHARE = 0.1;
 
-/** A writer waits no longer than this at a time: a collector may have to walk first. */
+/** A writer that hears nothing waits no longer than this: a collector may have to walk first. */
 const MAX_WAIT_MS = 250;
+
+/** Nor, whatever it hears, longer than this: who waits for an answer must get one. */
+const MAX_HELD_MS = 5000;
 
 /** In bytes. */
 export interface Excess {
@@ -30,7 +33,7 @@ export class Pace {
   private earned = 0;
   /** What writers get of what is gained. */
   private share = 1;
-  /** What is used up of a burst. */
+  /** The share of a burst that is used up: how much one is changes with what is alive. */
   private burst = 0;
   private refilledMs: number;
   private sinceCheck = 0;
@@ -49,9 +52,10 @@ export class Pace {
 
   /** Resolves when `bytes` may be taken from a writer. */
   async admit(bytes: number): Promise<void> {
+    const endMs = this.clock.monotonic() + MAX_HELD_MS;
     while (!this.admitNow(bytes)) {
       this.onWait();
-      if (!(await this.isWoken())) return;
+      if (!(await this.isWoken()) || this.clock.monotonic() >= endMs) return;
       this.look();
     }
   }
@@ -86,15 +90,15 @@ export class Pace {
   private take(bytes: number): boolean {
     const { burstBytes } = this;
     const now = this.clock.monotonic();
-    const refill = (burstBytes * (now - this.refilledMs)) / BURST_REFILL_MS;
-    this.burst = Math.max(0, this.burst - refill);
+    this.burst = Math.max(0, this.burst - (now - this.refilledMs) / BURST_REFILL_MS);
     this.refilledMs = now;
     if (this.earned >= bytes) {
       this.earned -= bytes;
       return true;
     }
-    if (this.burst + bytes > burstBytes) return false;
-    this.burst += bytes;
+    const burst = this.burst + bytes / burstBytes;
+    if (burst > 1) return false;
+    this.burst = burst;
     return true;
   }
 

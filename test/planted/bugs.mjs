@@ -751,9 +751,30 @@ export const PLANTED_BUGS = [
   {
     name: 'writers do not wait for the collector',
     file: 'src/volume/pace.ts',
-    find: 'if (this.burst + bytes > burstBytes) return false;',
-    put: 'if (burstBytes < 0) return false;',
+    find: 'if (burst > 1) return false;',
+    put: 'if (burst < 0) return false;',
     tests: ['test/unit/volume/pace.test.ts'],
+  },
+  {
+    name: 'a writer that is woken again and again waits without an end',
+    file: 'src/volume/pace.ts',
+    find: ' || this.clock.monotonic() >= endMs',
+    put: ' || endMs < 0',
+    tests: ['test/unit/volume/pace.test.ts'],
+  },
+  {
+    name: 'writers wait for a collector that has nothing to do',
+    file: 'src/volume/collector.ts',
+    find: 'return !this.running && !this.isDue(this.parts.end.durable.ordinal) && !this.isTailBad();',
+    put: 'return false;',
+    tests: ['test/unit/volume/background.test.ts'],
+  },
+  {
+    name: 'what is dead behind the last sealed group of the log stays there',
+    file: 'src/volume/collector.ts',
+    find: 'const { garbageBytes } = measureGarbage(this.sealed());',
+    put: 'const garbageBytes = garbage.garbageBytes - (end.writer.group.end - end.writer.group.liveBytes);',
+    tests: ['test/unit/volume/tail.test.ts'],
   },
   {
     name: 'writers get all that the collector gains, however much is dead',

@@ -33,6 +33,7 @@ const AT_ONCE = 16;
 /** Steps of a collection. */
 interface Inside {
   victims(): Group[];
+  isTailBad(): boolean;
   freeze(): Promise<Frozen>;
   walk(frozen: Frozen, victims: ReadonlySet<number>, signal: AbortSignal): Promise<unknown>;
 }
@@ -184,6 +185,21 @@ it('empties a group of which nothing but map nodes is alive, while nobody writes
   victims = [];
   const [known, found] = await liveBytes(volume);
   expect(known).toEqual(found);
+});
+
+it('does not keep writers waiting when what is dead is out of its reach', async () => {
+  const volume = await filled(MIB);
+  onTestFinished(() => volume.close());
+  // All of it is in the group that they write to, which stays, and nothing is left of a burst.
+  vi.spyOn(collectorOf(volume), 'isTailBad').mockReturnValue(false);
+  const pace = partsOf(volume).collector.pace as unknown as { burst: number };
+  const start = performance.now();
+  for (let turn = 1; turn <= 1000; turn++) {
+    pace.burst = 1;
+    await volume.write(0, patterned(BLOCK, turn));
+    if (turn % 8 === 0) await volume.flush();
+  }
+  expect(performance.now() - start).toBeLessThan(15_000);
 });
 
 it('seals groups that failed by itself: nothing that is retired can go before', async () => {

@@ -77,6 +77,19 @@ describe('the pace of writers', () => {
     expect(await settled(admitted)).toBe(true);
   });
 
+  it('keeps nobody for ever who is woken again and again for nothing', async () => {
+    const { pace, clock, settled } = makePace();
+    const admitted = pace.admit(MIB);
+    for (let i = 0; i < 49; i++) {
+      clock.advance(100);
+      pace.wake();
+      expect(await settled(admitted)).toBe(false);
+    }
+    clock.advance(100);
+    pace.wake();
+    expect(await settled(admitted)).toBe(true);
+  });
+
   it('is theirs again as soon as the bounds are met', async () => {
     const { pace, excess, settled } = makePace();
     const admitted = pace.admit(MIB);
@@ -93,6 +106,15 @@ describe('the pace of writers', () => {
     expect(await settled(pace.admit(MIB))).toBe(false);
     clock.advance(BURST_REFILL_MS / 2);
     for (let i = 0; i < 2; i++) expect(await settled(pace.admit(MIB))).toBe(true);
+    expect(await settled(pace.admit(MIB))).toBe(false);
+  });
+
+  it('is theirs for a burst of what may be dead now, not when an earlier one was', async () => {
+    const { pace, clock, excess, settled } = makePace(8 * MIB);
+    expect(await settled(pace.admit(8 * MIB))).toBe(true);
+    excess.burstBytes = 2 * MIB;
+    clock.advance(BURST_REFILL_MS / 2);
+    expect(await settled(pace.admit(MIB))).toBe(true);
     expect(await settled(pace.admit(MIB))).toBe(false);
   });
 });
