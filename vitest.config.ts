@@ -3,7 +3,7 @@
  *
  * unit         pure code and simulations: parallel, short
  * integration  real programs (file systems, NBD clients, rsync, rclone): minutes in all
- * slow         the same at scale: kills, virtual machines, whole file trees; one file at a time
+ * slow         the same at scale: kills, virtual machines, whole file trees
  * soak         the simulator for as long as it is given; `npm run soak` only
  */
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
@@ -11,6 +11,9 @@ import { Summary } from './test/support/summary.js';
 
 const SECOND_MS = 1000;
 const MINUTE_MS = 60 * SECOND_MS;
+
+/** Files at a time; left to itself, vitest leaves one processor idle, which is half of a small machine. */
+const WORKERS = '100%';
 
 const config: ViteUserConfig = defineConfig({
   test: {
@@ -21,6 +24,7 @@ const config: ViteUserConfig = defineConfig({
           name: 'unit',
           include: ['test/unit/**/*.test.ts'],
           testTimeout: 20 * SECOND_MS,
+          maxWorkers: WORKERS,
           sequence: { groupOrder: 0 },
         },
       },
@@ -30,7 +34,7 @@ const config: ViteUserConfig = defineConfig({
           include: ['test/integration/**/*.test.ts'],
           testTimeout: MINUTE_MS,
           hookTimeout: MINUTE_MS,
-          maxWorkers: 2,
+          maxWorkers: WORKERS,
           sequence: { groupOrder: 1 },
         },
       },
@@ -40,7 +44,7 @@ const config: ViteUserConfig = defineConfig({
           include: ['test/slow/**/*.test.ts'],
           testTimeout: 15 * MINUTE_MS,
           hookTimeout: 5 * MINUTE_MS,
-          fileParallelism: false,
+          maxWorkers: WORKERS,
           sequence: { groupOrder: 2 },
         },
       },
