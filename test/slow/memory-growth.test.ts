@@ -2,7 +2,8 @@
  * The memory of a server that goes on and on: two minutes, or $CHUNKVOL_GROWTH_MINUTES. Clients come and
  * go, blocks are written, read and trimmed, groups fill up and are collected, snapshots are made and
  * deleted, the volume is synced. What the process holds at most in the last quarter of the time is what it
- * held in the second one: whatever were kept of each request, connection, group or snapshot would show.
+ * held in the second one: whatever were kept of each request, connection, group or snapshot would show. Nor
+ * may a request wait for long, whatever goes on beside it.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -17,6 +18,8 @@ const KEPT_SNAPSHOTS = 2;
 const LOAD_MS = 5_000;
 const SAMPLE_MS = 100;
 const SYNCED_EACH = 5;
+/** Writers wait for the collector, for 5 seconds at most. */
+const MAX_ANSWER_MS = 20_000;
 /** The garbage collector of the language lets go of memory when it likes. */
 const MAX_GROWTH_BYTES = 32 * MIB;
 
@@ -72,7 +75,9 @@ async function useOnce(server: ServedVolume, random: () => number): Promise<numb
   const disk = new VersionedDisk(DISK_BYTES / UNIT_BYTES);
   const load = new Load(disk, clients, { random });
   await delay(LOAD_MS);
+  const stopping = performance.now();
   await load.stop();
+  expect(performance.now() - stopping, 'for the last answers').toBeLessThan(MAX_ANSWER_MS);
   expect(load.refusals).toEqual([]);
   const [first] = clients;
   await disk.check((offset, bytes) => first!.read(offset, bytes), disk.acknowledged());
