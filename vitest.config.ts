@@ -7,6 +7,7 @@
  * soak         the simulator for as long as it is given; `npm run soak` only
  */
 import { defineConfig, type ViteUserConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import { Summary } from './test/support/summary.js';
 
 const SECOND_MS = 1000;
@@ -15,9 +16,21 @@ const MINUTE_MS = 60 * SECOND_MS;
 /** Files at a time; left to itself, vitest leaves one processor idle, which is half of a small machine. */
 const WORKERS = '100%';
 
+/** What takes longest by far, on one processor: begun last, it would keep the others waiting. */
+const LONGEST = 'test/slow/simulation.test.ts';
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const isLongest = ({ moduleId }: TestSpecification): boolean => moduleId.endsWith(LONGEST);
+    return [...sorted.filter(isLongest), ...sorted.filter((file) => !isLongest(file))];
+  }
+}
+
 const config: ViteUserConfig = defineConfig({
   test: {
     reporters: ['default', new Summary()],
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         test: {
