@@ -77,7 +77,7 @@ export async function runCampaign(
     const world = await World.create(seed, shape);
     await world.reopen();
     const crowd = new Crowd([world.volume!, world.volume!], 48 * KIB, world.dice);
-    await crowd.run(size.operations, 6);
+    await world.clock.during(crowd.run(size.operations, 6));
     crowd.check();
     count.overlappingOperations += size.operations;
     world.files.halt();
