@@ -265,7 +265,7 @@ export class Collector {
     const candidates = this.candidates(newest).filter((each) => !isDead(each));
     const share = Math.max(garbage.liveBytes * ROUND_SHARE, MIN_ROUND_BYTES);
     const limit = Math.min(share, MAX_GATHERED_SLOTS * this.blockSlotBytes);
-    const excess = excessBytes(garbage, this.groupBytes, effort);
+    const excess = this.excessOf(garbage, effort);
     return chooseVictims(candidates, excess, this.groupBytes, limit);
   }
 
@@ -423,20 +423,33 @@ export class Collector {
   }
 
   /**
-   * None where waiting gains nothing. What is staged will leave as much dead where it overwrites, which is
-   * the more likely the more is dead already; but for what may always be waiting for its commit. A group that
-   * is being emptied is there until it is empty: writers are held so early that it finds room within the bound.
+   * None where waiting gains nothing. A group that is being emptied is there until it is empty: writers are
+   * held so early that it finds room within the bound.
    */
   private excess(): Excess {
     const garbage = this.garbage();
     const allowed = allowedBytes(garbage, this.groupBytes, 'background');
-    const overwriting = Math.min(1, garbage.garbageBytes / allowed);
-    const { stagedBytes } = this.parts.end.parts.staging;
-    const coming = Math.max(0, stagedBytes - COMMIT_TARGET_BYTES) * overwriting;
     const { least, most } = PACED_SHARES;
     const marginBytes = Math.max(allowed * least, Math.min(allowed * most, this.groupBytes));
-    const bytes = garbage.garbageBytes + coming - (allowed - marginBytes);
+    const bytes = garbage.garbageBytes + this.comingBytes(garbage) - (allowed - marginBytes);
     return { bytes: bytes > 0 && this.isHopeless() ? 0 : bytes, marginBytes, burstBytes: allowed };
+  }
+
+  /**
+   * What is staged will leave as much dead where it overwrites, which is the more likely the more is dead
+   * already; but for what may always be waiting for its commit.
+   */
+  private comingBytes(garbage: Garbage): number {
+    const allowed = allowedBytes(garbage, this.groupBytes, 'background');
+    const { stagedBytes } = this.parts.end.parts.staging;
+    const overwriting = Math.min(1, garbage.garbageBytes / allowed);
+    return Math.max(0, stagedBytes - COMMIT_TARGET_BYTES) * overwriting;
+  }
+
+  /** What a collection is to leave less of: in the background also for what is on its way to become dead. */
+  private excessOf(garbage: Garbage, effort: Effort): number {
+    const excess = excessBytes(garbage, this.groupBytes, effort);
+    return effort === 'background' ? excess + this.comingBytes(garbage) : excess;
   }
 
   /** Whether writers would wait for nothing: collections gain nothing, or none would begin. */
@@ -529,7 +542,7 @@ export class Collector {
 
   private isDue(newest: number): boolean {
     if (!this.counted || this.isStale()) return true;
-    const excess = excessBytes(this.garbage(), this.groupBytes, 'background');
+    const excess = this.excessOf(this.garbage(), 'background');
     const canRetire = excess > 0 && this.candidates(newest).some(isDead);
     return canRetire || this.victims('background', newest).length > 0;
   }
@@ -549,7 +562,7 @@ export class Collector {
   private isTailBad(): boolean {
     const { end } = this.parts;
     const garbage = this.garbage();
-    if (!end.writer || excessBytes(garbage, this.groupBytes, 'background') <= 0) return false;
+    if (!end.writer || this.excessOf(garbage, 'background') <= 0) return false;
     const { garbageBytes } = measureGarbage(this.sealed());
     const allowed = allowedBytes(garbage, this.groupBytes, 'background');
     return garbage.garbageBytes - garbageBytes > allowed * SEAL_FROM_SHARE;

@@ -6,14 +6,18 @@
  * even more. So the closer garbage is to the bound, the smaller is the part of the gain that writers get: they
  * settle where both are in balance, whatever the load costs beside its own bytes.
  */
+import { MIB } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
-import { BURST_REFILL_MS, PACE_CHECK_BYTES } from './limits.js';
+import { BURST_REFILL_MS, MAX_PIECE_BYTES, PACE_CHECK_BYTES } from './limits.js';
 
 /** What writers get of the gain at least. */
 const MIN_SHARE = 0.1;
 
-/** A writer that hears nothing waits no longer than this: a collector may have to walk first. */
+/** Writers that hear nothing wait no longer than this, if they are small: a collector may have to walk first. */
 const MAX_WAIT_MS = 250;
+
+/** What all of them together may write then, but for the last one: no load is to run away from a slow collector. */
+const TRICKLE_BYTES = MIB;
 
 /** Nor, whatever it hears, longer than this: who waits for an answer must get one. */
 const MAX_HELD_MS = 5000;
@@ -39,6 +43,9 @@ export class Pace {
   private sinceCheck = 0;
   private over = false;
   private burstBytes = 0;
+  /** Written without a gain in the last MAX_WAIT_MS, and since when. */
+  private trickledBytes = 0;
+  private trickledMs = -Infinity;
   private waiting: (() => void)[] = [];
 
   constructor(
@@ -55,7 +62,9 @@ export class Pace {
     const endMs = this.clock.monotonic() + MAX_HELD_MS;
     while (!this.admitNow(bytes)) {
       this.onWait();
-      if (!(await this.isWoken()) || this.clock.monotonic() >= endMs) return;
+      const isWoken = await this.isWoken();
+      if (this.clock.monotonic() >= endMs) return;
+      if (!isWoken && this.trickles(bytes)) return;
       this.look();
     }
   }
@@ -84,7 +93,9 @@ export class Pace {
     this.sinceCheck = 0;
     this.over = bytes > 0;
     this.share = Math.min(1, Math.max(MIN_SHARE, 1 - bytes / marginBytes));
-    if (!this.over) this.earned = 0;
+    // What nobody made use of must not take writers beyond the bound later on.
+    const room = Math.max(marginBytes - bytes, MAX_PIECE_BYTES);
+    this.earned = this.over ? Math.min(this.earned, room) : 0;
   }
 
   private take(bytes: number): boolean {
@@ -99,6 +110,17 @@ export class Pace {
     const burst = this.burst + bytes / burstBytes;
     if (burst > 1) return false;
     this.burst = burst;
+    return true;
+  }
+
+  private trickles(bytes: number): boolean {
+    const now = this.clock.monotonic();
+    if (now - this.trickledMs >= MAX_WAIT_MS) {
+      this.trickledMs = now;
+      this.trickledBytes = 0;
+    }
+    if (this.trickledBytes >= TRICKLE_BYTES) return false;
+    this.trickledBytes += bytes;
     return true;
   }
 

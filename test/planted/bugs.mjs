@@ -758,8 +758,8 @@ export const PLANTED_BUGS = [
   {
     name: 'a writer that is woken again and again waits without an end',
     file: 'src/volume/pace.ts',
-    find: ' || this.clock.monotonic() >= endMs',
-    put: ' || endMs < 0',
+    find: 'if (this.clock.monotonic() >= endMs) return;',
+    put: 'if (endMs < 0) return;',
     tests: ['test/unit/volume/pace.test.ts'],
   },
   {
@@ -775,6 +775,27 @@ export const PLANTED_BUGS = [
     find: 'const { garbageBytes } = measureGarbage(this.sealed());',
     put: 'const garbageBytes = garbage.garbageBytes - (end.writer.group.end - end.writer.group.liveBytes);',
     tests: ['test/unit/volume/tail.test.ts'],
+  },
+  {
+    name: 'who hears nothing of the collector writes as fast as it likes',
+    file: 'src/volume/pace.ts',
+    find: '!isWoken && this.trickles(bytes)',
+    put: '!isWoken',
+    tests: ['test/unit/volume/pace.test.ts'],
+  },
+  {
+    name: 'what is gained while nobody writes takes writers beyond the bound later',
+    file: 'src/volume/pace.ts',
+    find: 'this.over ? Math.min(this.earned, room) : 0',
+    put: 'this.over ? this.earned : 0',
+    tests: ['test/unit/volume/pace.test.ts'],
+  },
+  {
+    name: 'the collector does not see what is staged',
+    file: 'src/volume/collector.ts',
+    find: 'excess + this.comingBytes(garbage) : excess',
+    put: 'excess : excess',
+    tests: ['test/unit/volume/background.test.ts'],
   },
   {
     name: 'writers get all that the collector gains, however much is dead',

@@ -10,6 +10,7 @@ import type { Group } from '../../../src/store/group.js';
 import type { Frozen } from '../../../src/volume/frozen.js';
 import { gather } from '../../../src/volume/gather.js';
 import { makeNodeReader } from '../../../src/volume/node-reader.js';
+import type { Excess } from '../../../src/volume/pace.js';
 import type { Volume } from '../../../src/volume/volume.js';
 import { collectorParts, partsOf } from '../../support/inside.js';
 import { seededRandom } from '../../support/versioned-disk.js';
@@ -34,6 +35,7 @@ const AT_ONCE = 16;
 interface Inside {
   victims(): Group[];
   isTailBad(): boolean;
+  excess(): Excess;
   freeze(): Promise<Frozen>;
   walk(frozen: Frozen, victims: ReadonlySet<number>, signal: AbortSignal): Promise<unknown>;
 }
@@ -200,6 +202,29 @@ it('does not keep writers waiting when what is dead is out of its reach', async 
     if (turn % 8 === 0) await volume.flush();
   }
   expect(performance.now() - start).toBeLessThan(15_000);
+});
+
+it('begins, and keeps writers waiting, when what is staged will leave too much dead', async () => {
+  const volume = await filled(DISK);
+  onTestFinished(() => volume.close());
+  const collector = collectorOf(volume);
+  const walks = vi.spyOn(collector, 'walk');
+  // Of what is alive a quarter may be dead, and four fifths of that make a collection due.
+  for (let at = 0; at < 0.12 * DISK; at += BLOCK) await volume.write(at, patterned(BLOCK, at + 9));
+  await volume.sealNow();
+  expect(collector.excess().bytes).toBeLessThanOrEqual(0);
+  expect(walks).not.toHaveBeenCalled();
+  // As if commits did not get on.
+  const { end } = partsOf(volume);
+  const staged = vi.spyOn(end.parts.staging, 'stagedBytes', 'get').mockReturnValue(0.4 * DISK);
+  expect(collector.excess().bytes).toBeGreaterThan(0);
+  await vi.waitFor(
+    () => {
+      expect(walks).toHaveBeenCalled();
+    },
+    { timeout: 10_000 },
+  );
+  staged.mockRestore();
 });
 
 it('seals groups that failed by itself: nothing that is retired can go before', async () => {

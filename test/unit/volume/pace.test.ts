@@ -57,6 +57,16 @@ describe('the pace of writers', () => {
     expect(await settled(admitted)).toBe(true);
   });
 
+  it('lets nobody save up what is gained while nobody writes', () => {
+    const { pace, excess } = makePace();
+    excess.marginBytes = 8 * MIB;
+    expect(pace.admitNow(MIB)).toBe(false);
+    for (let i = 0; i < 100; i++) pace.noteGained(4 * MIB);
+    // As much is dead as it was: what is left to the bound.
+    for (let i = 0; i < 7; i++) expect(pace.admitNow(MIB)).toBe(true);
+    expect(pace.admitNow(MIB)).toBe(false);
+  });
+
   it('is asked without a wait by who can do something else', () => {
     const { pace, excess } = makePace(3 * MIB);
     excess.bytes = 0;
@@ -75,6 +85,21 @@ describe('the pace of writers', () => {
     expect(await settled(admitted)).toBe(false);
     clock.advance(1000);
     expect(await settled(admitted)).toBe(true);
+  });
+
+  it('is hardly more than nothing for all who hear nothing, however many they are', async () => {
+    const { pace, clock, settled } = makePace();
+    expect(pace.admitNow(MIB)).toBe(false);
+    const admitted = Array.from({ length: 8 }, () => pace.admit(MIB / 2));
+    const count = async (): Promise<number> => {
+      const all = await Promise.all(admitted.map(settled));
+      return all.filter((isAdmitted) => isAdmitted).length;
+    };
+    expect(await count()).toBe(0);
+    for (const expected of [2, 4, 6]) {
+      clock.advance(250);
+      expect(await count()).toBe(expected);
+    }
   });
 
   it('keeps nobody for ever who is woken again and again for nothing', async () => {
