@@ -259,14 +259,16 @@ export class Collector {
 
   /** Groups to empty, beside those that are thought to be dead: the walk itself sees to them. */
   private victims(effort: Effort, newest: number): Group[] {
+    const candidates = this.candidates(newest);
+    const dead = new Set(candidates.filter(isDead));
     const garbage = measureGarbage(
-      this.parts.end.parts.groups.all().filter((each) => !isDead(each)),
+      this.parts.end.parts.groups.all().filter((each) => !dead.has(each)),
     );
-    const candidates = this.candidates(newest).filter((each) => !isDead(each));
     const share = Math.max(garbage.liveBytes * ROUND_SHARE, MIN_ROUND_BYTES);
     const limit = Math.min(share, MAX_GATHERED_SLOTS * this.blockSlotBytes);
     const excess = this.excessOf(garbage, effort);
-    return chooseVictims(candidates, excess, this.groupBytes, limit);
+    const others = candidates.filter((each) => !dead.has(each));
+    return chooseVictims(others, excess, this.groupBytes, limit);
   }
 
   private candidates(newest: number): Group[] {

@@ -791,6 +791,13 @@ export const PLANTED_BUGS = [
     tests: ['test/unit/volume/pace.test.ts'],
   },
   {
+    name: 'what is dead behind the end of the log is not made up for',
+    file: 'src/volume/collector.ts',
+    find: 'groups.all().filter((each) => !dead.has(each))',
+    put: 'groups.all().filter((each) => !isDead(each))',
+    tests: ['test/unit/volume/background.test.ts'],
+  },
+  {
     name: 'the collector does not see what is staged',
     file: 'src/volume/collector.ts',
     find: 'excess + this.comingBytes(garbage) : excess',

@@ -8,6 +8,7 @@ import { SLOT_OVERHEAD_BYTES } from '../../../src/crypto/engine.js';
 import { NODE_FANOUT } from '../../../src/format/map-node.js';
 import type { Group } from '../../../src/store/group.js';
 import type { Frozen } from '../../../src/volume/frozen.js';
+import type { Effort } from '../../../src/volume/garbage.js';
 import { gather } from '../../../src/volume/gather.js';
 import { makeNodeReader } from '../../../src/volume/node-reader.js';
 import type { Excess } from '../../../src/volume/pace.js';
@@ -33,7 +34,7 @@ const AT_ONCE = 16;
 
 /** Steps of a collection. */
 interface Inside {
-  victims(): Group[];
+  victims(effort: Effort, newest: number): Group[];
   isTailBad(): boolean;
   excess(): Excess;
   freeze(): Promise<Frozen>;
@@ -225,6 +226,27 @@ it('begins, and keeps writers waiting, when what is staged will leave too much d
     { timeout: 10_000 },
   );
   staged.mockRestore();
+});
+
+it('makes up for what is dead where it does not come to yet', async () => {
+  const volume = await filled(DISK);
+  onTestFinished(() => volume.close());
+  for (let at = 0; at < 0.13 * DISK; at += BLOCK) await volume.write(at, patterned(BLOCK, at + 9));
+  await volume.sealNow();
+  const { end } = partsOf(volume);
+  const newest = end.durable.ordinal;
+  expect(collectorOf(volume).victims('background', newest)).toEqual([]);
+  const all = end.parts.groups.all();
+  const [like] = all;
+  const dead = Object.create(like!, {
+    ordinal: { value: newest + 9 },
+    end: { value: 0.1 * DISK },
+    liveBytes: { value: 0 },
+  }) as Group;
+  expect(dead.state).toBe('sealed');
+  const groups = vi.spyOn(end.parts.groups, 'all').mockReturnValue([...all, dead]);
+  expect(collectorOf(volume).victims('background', newest)).not.toEqual([]);
+  groups.mockRestore();
 });
 
 it('seals groups that failed by itself: nothing that is retired can go before', async () => {
