@@ -59,7 +59,7 @@ const ROOTS_BY_HAND = 2;
 /** Rounds of a collection in the background; then it is looked what they have gained. */
 const MAX_ROUNDS = 8;
 
-/** How far below the bound writers begin to be paced, in shares of what may be dead: see `excess`. */
+/** How far below the bound writers begin to be paced, in shares of what may be dead: see `heldBy`. */
 const PACED_SHARES = { least: 0.1, most: 0.15 };
 
 /** Collections that gain nothing, one after the other, that tell nothing yet. */
@@ -424,34 +424,33 @@ export class Collector {
     });
   }
 
-  /**
-   * None where waiting gains nothing. A group that is being emptied is there until it is empty: writers are
-   * held so early that it finds room within the bound.
-   */
+  /** None where waiting gains nothing. */
   private excess(): Excess {
     const garbage = this.garbage();
-    const allowed = allowedBytes(garbage, this.groupBytes, 'background');
-    const { least, most } = PACED_SHARES;
-    const marginBytes = Math.max(allowed * least, Math.min(allowed * most, this.groupBytes));
-    const bytes = garbage.garbageBytes + this.comingBytes(garbage) - (allowed - marginBytes);
-    return { bytes: bytes > 0 && this.isHopeless() ? 0 : bytes, marginBytes, burstBytes: allowed };
+    const { bytes, ...rest } = this.heldBy(garbage);
+    return { bytes: bytes > 0 && this.isHopeless() ? 0 : bytes, ...rest };
   }
 
   /**
-   * What is staged will leave as much dead where it overwrites, which is the more likely the more is dead
-   * already; but for what may always be waiting for its commit.
+   * What writers are held by. What is staged will leave as much dead where it overwrites, which is the more
+   * likely the more is dead already; but for what may always be waiting for its commit. A group that is being
+   * emptied is there until it is empty: writers are held so early that it finds room within the bound.
    */
-  private comingBytes(garbage: Garbage): number {
+  private heldBy(garbage: Garbage): Excess {
     const allowed = allowedBytes(garbage, this.groupBytes, 'background');
-    const { stagedBytes } = this.parts.end.parts.staging;
     const overwriting = Math.min(1, garbage.garbageBytes / allowed);
-    return Math.max(0, stagedBytes - COMMIT_TARGET_BYTES) * overwriting;
+    const { stagedBytes } = this.parts.end.parts.staging;
+    const coming = Math.max(0, stagedBytes - COMMIT_TARGET_BYTES) * overwriting;
+    const { least, most } = PACED_SHARES;
+    const marginBytes = Math.max(allowed * least, Math.min(allowed * most, this.groupBytes));
+    const bytes = garbage.garbageBytes + coming - (allowed - marginBytes);
+    return { bytes, marginBytes, burstBytes: allowed };
   }
 
-  /** What a collection is to leave less of: in the background also for what is on its way to become dead. */
+  /** What a collection is to leave less of: in the background that is also what writers are held by. */
   private excessOf(garbage: Garbage, effort: Effort): number {
     const excess = excessBytes(garbage, this.groupBytes, effort);
-    return effort === 'background' ? excess + this.comingBytes(garbage) : excess;
+    return effort === 'background' ? Math.max(excess, this.heldBy(garbage).bytes) : excess;
   }
 
   /** Whether writers would wait for nothing: collections gain nothing, or none would begin. */

@@ -800,7 +800,7 @@ export const PLANTED_BUGS = [
   {
     name: 'the collector does not see what is staged',
     file: 'src/volume/collector.ts',
-    find: 'excess + this.comingBytes(garbage) : excess',
+    find: 'Math.max(excess, this.heldBy(garbage).bytes) : excess',
     put: 'excess : excess',
     tests: ['test/unit/volume/background.test.ts'],
   },
