@@ -115,3 +115,12 @@ export const BURST_REFILL_MS = 600_000;
 
 /** Written bytes after which it is looked whether writers are too fast. */
 export const PACE_CHECK_BYTES: number = MIB;
+
+/** A writer that hears nothing of the collector, which may have to walk first, waits for this time. */
+export const TRICKLE_MS = 250;
+
+/** What all of those may write then, but for the last: no load is to run away from a slow collector. */
+export const TRICKLE_BYTES: number = MIB;
+
+/** Nobody waits longer than this, whatever the collector says: who waits for an answer must get one. */
+export const MAX_HELD_MS = 5000;

@@ -6,21 +6,18 @@
  * even more. So the closer garbage is to the bound, the smaller is the part of the gain that writers get: they
  * settle where both are in balance, whatever the load costs beside its own bytes.
  */
-import { MIB } from '../base/bytes.js';
 import type { Clock } from '../base/clock.js';
-import { BURST_REFILL_MS, MAX_PIECE_BYTES, PACE_CHECK_BYTES } from './limits.js';
+import {
+  BURST_REFILL_MS,
+  MAX_HELD_MS,
+  MAX_PIECE_BYTES,
+  PACE_CHECK_BYTES,
+  TRICKLE_BYTES,
+  TRICKLE_MS,
+} from './limits.js';
 
 /** What writers get of the gain at least. */
 const MIN_SHARE = 0.1;
-
-/** Writers that hear nothing wait no longer than this, if they are small: a collector may have to walk first. */
-const MAX_WAIT_MS = 250;
-
-/** What all of them together may write then, but for the last one: no load is to run away from a slow collector. */
-const TRICKLE_BYTES = MIB;
-
-/** Nor, whatever it hears, longer than this: who waits for an answer must get one. */
-const MAX_HELD_MS = 5000;
 
 /** In bytes. */
 export interface Excess {
@@ -43,7 +40,7 @@ export class Pace {
   private sinceCheck = 0;
   private over = false;
   private burstBytes = 0;
-  /** Written without a gain in the last MAX_WAIT_MS, and since when. */
+  /** Written without a gain, and since when: in TRICKLE_MS at most. */
   private trickledBytes = 0;
   private trickledMs = -Infinity;
   private waiting: (() => void)[] = [];
@@ -115,7 +112,7 @@ export class Pace {
 
   private trickles(bytes: number): boolean {
     const now = this.clock.monotonic();
-    if (now - this.trickledMs >= MAX_WAIT_MS) {
+    if (now - this.trickledMs >= TRICKLE_MS) {
       this.trickledMs = now;
       this.trickledBytes = 0;
     }
@@ -127,7 +124,7 @@ export class Pace {
   /** False: the time for it has passed. */
   private isWoken(): Promise<boolean> {
     return new Promise((resolve) => {
-      const cancel = this.clock.after(MAX_WAIT_MS, () => {
+      const cancel = this.clock.after(TRICKLE_MS, () => {
         resolve(false);
       });
       this.waiting.push(() => {

@@ -237,8 +237,7 @@ it('makes up for what is dead where it does not come to yet', async () => {
   const newest = end.durable.ordinal;
   expect(collectorOf(volume).victims('background', newest)).toEqual([]);
   const all = end.parts.groups.all();
-  const [like] = all;
-  const dead = Object.create(like!, {
+  const dead = Object.create(all[0]!, {
     ordinal: { value: newest + 9 },
     end: { value: 0.1 * DISK },
     liveBytes: { value: 0 },
