@@ -181,9 +181,9 @@ async function measurePeer(
   // Apart from the disks: the path of a Unix socket has to be short.
   const socketFolder = makeScratchFolder(join(tmpdir(), 'cvb-'));
   const noise: Noise[] = [];
-  if (!options.quick) fillPageCache(options.folder);
   const server = await peer.start(folder, socketFolder, options.sizeBytes);
   for (const workload of workloads) {
+    if (!options.quick) fillPageCache(options.folder);
     const noiseSince = watchNoise(server.pid);
     const rate = await runFio(workload, {
       uri: server.uri,

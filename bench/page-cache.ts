@@ -12,6 +12,8 @@ import { GIB, MIB } from '../src/base/bytes.js';
 
 /** The kernel keeps some memory free; below this it has begun to take pages from files. */
 const FREE_BYTES = GIB;
+/** Read when it has: what is free then are pages that were in use, not the last that never were. */
+const TURNED_OVER_BYTES: number = 2 * FREE_BYTES;
 const STEP_BYTES = 16 * MIB;
 /** As large as ext4 and xfs let a file be at least, and without any byte on the disk. */
 const FILE_BYTES = 15 * 1024 * GIB;
@@ -28,10 +30,13 @@ export function fillPageCache(folder: string): void {
   file ??= makeSparseFile(folder);
   // Whatever the kernel does with it, more than all there is cannot be filled.
   const end = readBytes + memoryBytes('MemTotal');
-  while (memoryBytes('MemFree') > FREE_BYTES && readBytes < end) {
-    readSync(file, buffer, 0, STEP_BYTES, readBytes);
-    readBytes += STEP_BYTES;
-  }
+  while (memoryBytes('MemFree') > FREE_BYTES && readBytes < end) readOn(file);
+  for (let bytes = 0; bytes < TURNED_OVER_BYTES; bytes += STEP_BYTES) readOn(file);
+}
+
+function readOn(sparse: number): void {
+  readSync(sparse, buffer, 0, STEP_BYTES, readBytes);
+  readBytes += STEP_BYTES;
 }
 
 /** Without a name, so that it is gone with this process. */
