@@ -35,7 +35,6 @@ import { gather, type Gathered } from './gather.js';
 import {
   COLLECT_INTERVAL_MS,
   COLLECT_TIME_SHARE,
-  COMMIT_TARGET_BYTES,
   FROZEN_SHARE,
   MAX_GATHERED_SLOTS,
   MIN_ROUND_BYTES,
@@ -439,8 +438,9 @@ export class Collector {
   private heldBy(garbage: Garbage): Excess {
     const allowed = allowedBytes(garbage, this.groupBytes, 'background');
     const overwriting = Math.min(1, garbage.garbageBytes / allowed);
-    const { stagedBytes } = this.parts.end.parts.staging;
-    const coming = Math.max(0, stagedBytes - COMMIT_TARGET_BYTES) * overwriting;
+    const { end, writePath } = this.parts;
+    const { stagedBytes } = end.parts.staging;
+    const coming = Math.max(0, stagedBytes - writePath.targetBytes) * overwriting;
     const { least, most } = PACED_SHARES;
     const marginBytes = Math.max(allowed * least, Math.min(allowed * most, this.groupBytes));
     const bytes = garbage.garbageBytes + coming - (allowed - marginBytes);

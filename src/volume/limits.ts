@@ -4,8 +4,12 @@ import { KIB, MIB } from '../base/bytes.js';
 /** Plaintext of blocks that are staged, or committed and not yet durable. */
 export const STAGING_BYTES: number = 96 * MIB;
 
-/** Staged bytes that start a commit without waiting for more. */
-export const COMMIT_TARGET_BYTES: number = MIB;
+/**
+ * Staged bytes that start a commit without waiting for more: what one may take of a group, within these bounds.
+ * The cost of a commit is that of many blocks.
+ */
+export const MIN_COMMIT_TARGET_BYTES: number = MIB;
+export const MAX_COMMIT_TARGET_BYTES: number = 4 * MIB;
 
 /** Ranges of zeroed blocks that may wait in the staging buffer. */
 export const MAX_STAGED_HOLES = 1024;

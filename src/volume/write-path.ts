@@ -9,8 +9,9 @@ import { ChunkvolError } from '../base/errors.js';
 import type { Checkpointer } from './checkpoint.js';
 import {
   COMMIT_AGE_MS,
-  COMMIT_TARGET_BYTES,
+  MAX_COMMIT_TARGET_BYTES,
   MAX_STAGED_HOLES,
+  MIN_COMMIT_TARGET_BYTES,
   UNDURABLE_TARGET_BYTES,
   UNWRITTEN_LIMIT_BYTES,
 } from './limits.js';
@@ -31,6 +32,8 @@ export class WritePath {
   private committing = false;
   private cancelTimer: (() => void) | null = null;
   private readonly groupShareBytes: number;
+  /** Staged bytes that start a commit. */
+  readonly targetBytes: number;
 
   /** How fast writers may go on; as fast as they like without one. */
   pace: Pace | null = null;
@@ -42,6 +45,8 @@ export class WritePath {
     this.staging = end.parts.staging;
     const { geometry } = end.parts.roots.facts;
     this.groupShareBytes = (geometry.data * geometry.chunkBytes) / GROUP_SHARE;
+    const atLeast = Math.max(this.groupShareBytes, MIN_COMMIT_TARGET_BYTES);
+    this.targetBytes = Math.min(atLeast, MAX_COMMIT_TARGET_BYTES);
   }
 
   /** Resolves when `blocks` more blocks may be staged: there is room for them, here and on the disk. */
@@ -70,8 +75,7 @@ export class WritePath {
   /** To be called after something was staged: commits when there is enough, or after a while. */
   staged(): void {
     const due =
-      this.staging.stagedBytes >= COMMIT_TARGET_BYTES ||
-      this.staging.stagedHoles >= MAX_STAGED_HOLES;
+      this.staging.stagedBytes >= this.targetBytes || this.staging.stagedHoles >= MAX_STAGED_HOLES;
     if (due) this.commitInBackground();
     else this.startTimer();
   }
@@ -165,7 +169,7 @@ export class WritePath {
 
   private async commitLarge(): Promise<void> {
     do await this.commitOne();
-    while (this.staging.stagedBytes >= COMMIT_TARGET_BYTES);
+    while (this.staging.stagedBytes >= this.targetBytes);
     if (this.end.retainedBytes >= UNDURABLE_TARGET_BYTES) this.syncRound().catch(() => undefined);
   }
 
@@ -203,7 +207,7 @@ export class WritePath {
   private maxBatchBlocks(): number {
     const { blockBytes } = this.staging;
     const share = this.groupShareBytes / (blockBytes + SLOT_OVERHEAD_BYTES);
-    return Math.max(1, Math.floor(Math.min(share, (2 * COMMIT_TARGET_BYTES) / blockBytes)));
+    return Math.max(1, Math.floor(Math.min(share, this.targetBytes / blockBytes)));
   }
 
   /** One fdatasync for everybody who waits: whoever comes while one runs waits for the next. */

@@ -9,7 +9,8 @@ export const limits: { tight: boolean } = { tight: false };
 
 const TIGHT: Readonly<Record<string, number>> = {
   STAGING_BYTES: MIB,
-  COMMIT_TARGET_BYTES: 64 * KIB,
+  MIN_COMMIT_TARGET_BYTES: 64 * KIB,
+  MAX_COMMIT_TARGET_BYTES: 64 * KIB,
   MAX_STAGED_HOLES: 16,
   UNDURABLE_TARGET_BYTES: 512 * KIB,
   UNWRITTEN_LIMIT_BYTES: 128 * KIB,
@@ -24,7 +25,8 @@ const TIGHT: Readonly<Record<string, number>> = {
 export const LOW_LIMITS: Readonly<Record<string, number>> = {
   MIN_RESERVE_BYTES: 1024 * KIB,
   STAGING_BYTES: 1024 * KIB,
-  COMMIT_TARGET_BYTES: 128 * KIB,
+  MIN_COMMIT_TARGET_BYTES: 128 * KIB,
+  MAX_COMMIT_TARGET_BYTES: 128 * KIB,
   MAX_CACHED_NODES: 64,
   MAX_DIRTY_NODES: 40,
   MAX_NODES_PER_COMMIT: 7,
