@@ -12,6 +12,9 @@ import { KIB } from '../base/bytes.js';
 /** Less is copied along with what comes before and after it. */
 const MIN_SPACE_BYTES: number = 32 * KIB;
 
+/** Up to here, which is a request's header, a loop is done before a call of the system's copy has begun. */
+const MAX_LOOP_BYTES = 32;
+
 export class Intake {
   readonly #leftovers: Buffer[] = [];
   #chunkAt = 0;
@@ -101,9 +104,7 @@ export class Intake {
 
   #consume(chunk: Buffer): void {
     const bytes = Math.min(this.#goalBytes - this.#haveBytes, chunk.length - this.#chunkAt);
-    if (this.#target !== null) {
-      chunk.copy(this.#target, this.#haveBytes, this.#chunkAt, this.#chunkAt + bytes);
-    }
+    if (this.#target !== null) copyTo(this.#target, this.#haveBytes, chunk, this.#chunkAt, bytes);
     this.#haveBytes += bytes;
     this.#chunkAt += bytes;
     if (this.#chunkAt === chunk.length) {
@@ -111,4 +112,9 @@ export class Intake {
       this.#chunkAt = 0;
     }
   }
+}
+
+function copyTo(target: Buffer, targetAt: number, chunk: Buffer, at: number, bytes: number): void {
+  if (bytes > MAX_LOOP_BYTES) chunk.copy(target, targetAt, at, at + bytes);
+  else for (let each = 0; each < bytes; each++) target[targetAt + each] = chunk[at + each]!;
 }

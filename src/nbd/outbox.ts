@@ -81,13 +81,15 @@ export class Outbox<Ticket> {
     this.#tickets = [];
     this.#scheduled = false;
     this.#sending = true;
-    const last = pieces.length - 1;
-    this.socket.cork();
-    for (let index = 0; index < last; index++) this.socket.write(pieces[index]!);
-    this.socket.write(pieces[last]!, () => {
+    const onSent = (): void => {
       this.#sent(tickets);
-    });
-    this.socket.uncork();
+    };
+    const last = pieces.pop()!;
+    // A stream that is corked does more for each piece, of which there is mostly one.
+    if (pieces.length > 0) this.socket.cork();
+    for (const piece of pieces) this.socket.write(piece);
+    this.socket.write(last, onSent);
+    if (pieces.length > 0) this.socket.uncork();
   };
 
   #sent(tickets: readonly Ticket[]): void {

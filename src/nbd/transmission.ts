@@ -35,6 +35,8 @@ export interface InFlight {
   readonly request: Request;
   readonly bufferBytes: number;
   buffer: Buffer | null;
+  /** What is read into or written from: a part of the buffer. */
+  data: Buffer;
 }
 
 export interface TransmissionLink {
@@ -119,7 +121,7 @@ export class Transmission {
     if (!room) return;
     this.#requestCount += 1;
     this.#bufferBytes += bufferBytes;
-    const inFlight: InFlight = { request, bufferBytes, buffer: null };
+    const inFlight: InFlight = { request, bufferBytes, buffer: null, data: NO_BYTES };
     if (errno === Errno.none) this.#admit(inFlight);
     else this.#refuse(inFlight, errno);
   }
@@ -133,10 +135,11 @@ export class Transmission {
     const { request } = inFlight;
     if (request.command === Command.read || request.command === Command.write) {
       inFlight.buffer = this.link.pool.take(request.bytes);
+      inFlight.data = inFlight.buffer.subarray(DATA_AT, DATA_AT + request.bytes);
     }
     if (request.command === Command.write) {
       this.#arriving = inFlight;
-      this.link.intake.fill(dataOf(inFlight), this.#onPayload);
+      this.link.intake.fill(inFlight.data, this.#onPayload);
     } else {
       this.#execute(inFlight);
       this.start();
@@ -163,7 +166,7 @@ export class Transmission {
 
   #execute(inFlight: InFlight): void {
     try {
-      const isDone = performNow(inFlight.request, this.session.device, dataOf(inFlight));
+      const isDone = performNow(inFlight.request, this.session.device, inFlight.data);
       if (isDone) this.#answer(inFlight);
       else void this.#executeWithWait(inFlight);
     } catch (error) {
@@ -180,7 +183,7 @@ export class Transmission {
         const id = protocol.ALLOCATION_CONTEXT_ID;
         this.link.outbox.send(protocol.encodeStatusChunk(request, id, extents), inFlight);
       } else {
-        await perform(request, this.session.device, dataOf(inFlight));
+        await perform(request, this.session.device, inFlight.data);
         this.#answer(inFlight);
       }
     } catch (error) {
@@ -267,9 +270,4 @@ function bufferBytesOf(request: Request): number {
     default:
       return 0;
   }
-}
-
-function dataOf(inFlight: InFlight): Buffer {
-  const { buffer, request } = inFlight;
-  return buffer === null ? NO_BYTES : buffer.subarray(DATA_AT, DATA_AT + request.bytes);
 }

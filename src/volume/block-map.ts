@@ -104,18 +104,27 @@ export class BlockMap {
 
   /**
    * Pages in all that changing these blocks (ascending) and clearing these ranges will touch, and keeps
-   * it there until `settle`. Returns how many leaves that is.
+   * it there until `settle`. Returns how many leaves that is at most.
    */
   async prepare(blocks: Float64Array, holes: readonly Range[]): Promise<number> {
     this.pinned = true;
-    const leaves = new Set<number>();
-    for (const block of blocks) leaves.add(Math.floor(block / NODE_FANOUT));
+    const missing: number[] = [];
+    let count = 0;
+    let last = -1;
+    const visit = (block: number): void => {
+      const leaf = Math.floor(block / NODE_FANOUT);
+      if (leaf === last) return;
+      last = leaf;
+      count++;
+      if (!this.hasPath(leaf)) missing.push(leaf);
+    };
+    for (const block of blocks) visit(block);
     for (const { start, end } of holes) {
-      leaves.add(Math.floor(start / NODE_FANOUT));
-      leaves.add(Math.floor((end - 1) / NODE_FANOUT));
+      visit(start);
+      visit(end - 1);
     }
-    for (const leaf of leaves) if (!this.hasPath(leaf)) await this.loadPathTo(0, leaf);
-    return leaves.size;
+    for (const leaf of missing) await this.loadPathTo(0, leaf);
+    return count;
   }
 
   /** Another tree takes the place of this one, changes of which are forgotten. */

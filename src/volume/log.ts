@@ -38,6 +38,8 @@ const MAX_RUN = 1024;
 export class Log {
   private readonly batch: SlotBatch;
   private readonly salted = new Uint8Array(SALT_BYTES);
+  /** Of batches that were looked at: asked for again when they are laid out. */
+  private readonly bodies = new WeakMap<Batch, Uint8Array>();
 
   constructor(
     private readonly context: StoreContext,
@@ -79,13 +81,20 @@ export class Log {
   }
 
   batchPieces(batch: Batch): Pieces {
-    const bodyBytes = encodeCommitBody(batchEntries(batch)).length;
-    return pieces(bodyBytes, batch.blocks.length, this.blockBytes, 0);
+    return pieces(this.bodyOf(batch).length, batch.blocks.length, this.blockBytes, 0);
+  }
+
+  private bodyOf(batch: Batch): Uint8Array {
+    const known = this.bodies.get(batch);
+    if (known) return known;
+    const body = encodeCommitBody(batchEntries(batch));
+    this.bodies.set(batch, body);
+    return body;
   }
 
   /** Lays a batch out; returns the position of each block's slot. */
   appendBatch(writer: GroupWriter, batch: Batch, arena: Uint8Array): Uint32Array {
-    const salt = this.begin(writer, batchEntries(batch), batch.blocks.length, 0);
+    const salt = this.begin(writer, this.bodyOf(batch), batch.blocks.length, 0);
     const positions = this.appendBlocks(writer, batch, arena, salt);
     this.finish(writer);
     return positions;
@@ -129,7 +138,7 @@ export class Log {
    * slots that it names must be durable.
    */
   appendRecords(writer: GroupWriter, entries: readonly (StateEntry | MoveEntry)[]): void {
-    this.begin(writer, entries, 0, 0);
+    this.begin(writer, encodeCommitBody(entries), 0, 0);
     this.finish(writer);
   }
 
@@ -162,7 +171,8 @@ export class Log {
   ): { rootAddress: number } {
     const plain = new Uint8Array(NODE_BYTES);
     const endAddress = writer.endAfter(this.checkpointPieces(nodes, rootBytes));
-    const salt = this.begin(writer, nodeEntries(nodes), nodes.length, rootBytes);
+    const body = encodeCommitBody(nodeEntries(nodes));
+    const salt = this.begin(writer, body, nodes.length, rootBytes);
     for (const node of nodes) {
       this.allocate(writer, NODE_BYTES, 1);
       encodeMapNode(node.words, plain);
@@ -202,12 +212,11 @@ export class Log {
   /** Header and body of the next commit; the log's end moves behind it, but for the address. */
   private begin(
     writer: GroupWriter,
-    entries: readonly CommitEntry[],
+    body: Uint8Array,
     slotCount: number,
     rootBytes: number,
   ): Uint8Array {
     const salt = this.drawSalt();
-    const body = encodeCommitBody(entries);
     const { sequence, chain, durableUpTo } = this.end;
     const header = encodeCommitHeader({
       sequence,

@@ -99,7 +99,9 @@ export class Staging {
       this.current.set(block, slot);
       this.enchain(slot);
     }
-    this.arena.set(source.subarray(at, at + this.blockBytes), slot * this.blockBytes);
+    const isBlock = source.length === this.blockBytes;
+    const plaintext = isBlock ? source : source.subarray(at, at + this.blockBytes);
+    this.arena.set(plaintext, slot * this.blockBytes);
   }
 
   /** Stages that the blocks [start, end) read as zeros. */

@@ -543,8 +543,8 @@ export const PLANTED_BUGS = [
   {
     name: 'a map node is changed while one above it is not in memory',
     file: 'src/volume/block-map.ts',
-    find: 'for (const leaf of leaves) if (!this.hasPath(leaf)) await this.loadPathTo(0, leaf);',
-    put: 'for (const leaf of leaves) if (!this.nodes.has(leaf)) await this.loadPathTo(0, leaf);',
+    find: 'if (!this.hasPath(leaf)) missing.push(leaf);',
+    put: 'if (!this.nodes.has(leaf)) missing.push(leaf);',
     tests: ['test/unit/volume/block-map.test.ts', ...LIMITS],
   },
   {
