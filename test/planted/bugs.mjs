@@ -727,6 +727,13 @@ export const PLANTED_BUGS = [
     tests: WRITE_NOW,
   },
   {
+    name: 'a commit waits for more than it may take of a small group',
+    file: 'src/volume/write-path.ts',
+    find: 'this.targetBytes = Math.min(atLeast, MAX_COMMIT_TARGET_BYTES);',
+    put: 'this.targetBytes = Math.max(atLeast, MAX_COMMIT_TARGET_BYTES);',
+    tests: WRITE_NOW,
+  },
+  {
     name: 'a write at once waits for others to be committed',
     file: 'src/volume/volume.ts',
     find: `each * blockBytes);

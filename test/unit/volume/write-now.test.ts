@@ -20,9 +20,11 @@ import {
 const BLOCK = 4 * KIB;
 
 /** A volume that has looked how much space there is, on a clock that stands still. */
-async function openReady(): Promise<{ volume: Volume; folder: string; clock: SimulatedClock }> {
+async function openReady(
+  chunkBytes = 4 * MIB,
+): Promise<{ volume: Volume; folder: string; clock: SimulatedClock }> {
   const folder = temporaryFolder();
-  await makeVolume(folder, { chunkBytes: 4 * MIB });
+  await makeVolume(folder, { chunkBytes });
   const clock = new SimulatedClock();
   const volume = await open(folder, {}, { ...environment, clock });
   onTestFinished(() => volume.close().catch(() => undefined));
@@ -34,6 +36,13 @@ async function readAt(volume: Volume, offset: number, bytes: number): Promise<Bu
   const into = Buffer.alloc(bytes, 0xee);
   await volume.read(offset, into);
   return into;
+}
+
+/** Whether a commit comes without a wait. */
+async function isCommitted(volume: Volume, from: number): Promise<boolean> {
+  const { end } = partsOf(volume);
+  for (let turn = 0; turn < 200 && end.point.sequence === from; turn++) await nextTurn();
+  return end.point.sequence > from;
 }
 
 describe('a write at once', () => {
@@ -56,21 +65,25 @@ describe('a write at once', () => {
 
   it('is committed in time like others, flushed or not', async () => {
     const { volume, clock } = await openReady();
-    const { end } = partsOf(volume);
-    const isCommitted = async (from: number): Promise<boolean> => {
-      for (let turn = 0; turn < 200 && end.point.sequence === from; turn++) await nextTurn();
-      return end.point.sequence > from;
-    };
     await volume.flush();
-    let before = end.point.sequence;
-    expect(volume.writeNow(0, patterned(2 * MIB, 3))).toBe(true);
-    expect(await isCommitted(before)).toBe(true);
-    await volume.flush();
-    before = end.point.sequence;
+    const before = partsOf(volume).end.point.sequence;
     expect(volume.writeNow(0, patterned(BLOCK, 3))).toBe(true);
-    expect(await isCommitted(before)).toBe(false);
+    expect(await isCommitted(volume, before)).toBe(false);
     clock.advance(COMMIT_AGE_MS);
-    expect(await isCommitted(before)).toBe(true);
+    expect(await isCommitted(volume, before)).toBe(true);
+  });
+
+  it.each([
+    ['1 MiB', 'of 16 MiB', 4 * MIB, MIB],
+    ['4 MiB', 'of 1 GiB', 256 * MIB, 4 * MIB],
+  ])('starts a commit of %s in groups %s', async (_most, _group, chunk, most) => {
+    const { volume } = await openReady(chunk);
+    await volume.flush();
+    const before = partsOf(volume).end.point.sequence;
+    expect(volume.writeNow(0, patterned(most - BLOCK, 3))).toBe(true);
+    expect(await isCommitted(volume, before)).toBe(false);
+    expect(volume.writeNow(most, patterned(BLOCK, 3))).toBe(true);
+    expect(await isCommitted(volume, before)).toBe(true);
   });
 
   it.each<[string, number, number]>([
