@@ -138,20 +138,53 @@ class Slots {
     this.count++;
   }
 
+  /** Writers wait while this runs: numbers are sorted in an instant, pairs by a function of ours are not. */
   sorted(): GatheredSlots {
     const { count, ordinals, positions } = this;
-    const order = Uint32Array.from({ length: count }, (_, i) => i);
-    order.sort((a, b) => ordinals[a]! - ordinals[b]! || positions[a]! - positions[b]!);
+    const bounds = this.boundsByGroup();
+    // Position and index in one number of 50 bits.
+    const keys = new Float64Array(count);
+    const ends = new Map(bounds);
+    for (let i = 0; i < count; i++) {
+      const at = ends.get(ordinals[i]!)!;
+      keys[at] = positions[i]! * MAX_GATHERED_SLOTS + i;
+      ends.set(ordinals[i]!, at + 1);
+    }
+    for (const [ordinal, from] of bounds) keys.subarray(from, ends.get(ordinal)).sort();
+    const order = new Uint32Array(count);
+    for (let i = 0; i < count; i++) order[i] = keys[i]! % MAX_GATHERED_SLOTS;
     return reordered({ count, blocks: this.blocks, ordinals, positions }, order);
+  }
+
+  /** Where the slots of each group begin when all are in order of ordinals. */
+  private boundsByGroup(): Map<number, number> {
+    const counts = new Map<number, number>();
+    for (let i = 0; i < this.count; i++) {
+      const ordinal = this.ordinals[i]!;
+      counts.set(ordinal, (counts.get(ordinal) ?? 0) + 1);
+    }
+    let before = 0;
+    const bounds = new Map<number, number>();
+    for (const ordinal of [...counts.keys()].sort((a, b) => a - b)) {
+      bounds.set(ordinal, before);
+      before += counts.get(ordinal)!;
+    }
+    return bounds;
   }
 }
 
 /** The slots at these indexes. */
 export function reordered(slots: GatheredSlots, order: Uint32Array): GatheredSlots {
-  return {
-    count: order.length,
-    blocks: Float64Array.from(order, (i) => slots.blocks[i]!),
-    ordinals: Uint32Array.from(order, (i) => slots.ordinals[i]!),
-    positions: Uint32Array.from(order, (i) => slots.positions[i]!),
-  };
+  const count = order.length;
+  const blocks = new Float64Array(count);
+  const ordinals = new Uint32Array(count);
+  const positions = new Uint32Array(count);
+  // `from` with a function takes ten times as long.
+  for (let i = 0; i < count; i++) {
+    const from = order[i]!;
+    blocks[i] = slots.blocks[from]!;
+    ordinals[i] = slots.ordinals[from]!;
+    positions[i] = slots.positions[from]!;
+  }
+  return { count, blocks, ordinals, positions };
 }

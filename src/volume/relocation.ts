@@ -75,7 +75,8 @@ export class Relocation {
     this.chunk = Math.max(1, Math.min(MAX_MOVED_SLOTS, Math.floor(bytes / blockBytes)));
     const kinds = this.kindsOf(gathered);
     this.order = byKind(gathered.ordinals, kinds);
-    this.kinds = Uint8Array.from(this.order, (i) => kinds[i]!);
+    this.kinds = new Uint8Array(gathered.count);
+    for (let i = 0; i < gathered.count; i++) this.kinds[i] = kinds[this.order[i]!]!;
     this.slots = reordered(gathered, this.order);
     this.plain = new Uint8Array(Math.min(this.chunk, gathered.count) * blockBytes);
     this.places = {
@@ -125,9 +126,11 @@ export class Relocation {
 
   private kindsOf({ count, ordinals, positions }: GatheredSlots): Uint8Array {
     const { groups, warmth } = this.parts.end.parts;
-    return Uint8Array.from({ length: count }, (_, i) => {
-      return warmth.survivedBy(groups.get(ordinals[i]!), positions[i]!);
-    });
+    const kinds = new Uint8Array(count);
+    for (let i = 0; i < count; i++) {
+      kinds[i] = warmth.survivedBy(groups.get(ordinals[i]!), positions[i]!);
+    }
+    return kinds;
   }
 
   /** How many slots from `first` on are moved at once: they go to groups of one kind. */

@@ -926,6 +926,13 @@ export const PLANTED_BUGS = [
     tests: ['test/unit/volume/snapshots.test.ts'],
   },
   {
+    name: 'what was gathered is not in order of positions',
+    file: 'src/volume/gather.ts',
+    find: 'keys.subarray(from, ends.get(ordinal)).sort();',
+    put: 'void from;',
+    tests: ['test/unit/volume/gather.test.ts'],
+  },
+  {
     name: 'maps of snapshots count although the group that they stand in has failed',
     file: 'src/volume/rewrite.ts',
     find: 'if (this.end.replacements === this.replacements) return;',
