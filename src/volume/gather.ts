@@ -179,7 +179,7 @@ export function reordered(slots: GatheredSlots, order: Uint32Array): GatheredSlo
   const blocks = new Float64Array(count);
   const ordinals = new Uint32Array(count);
   const positions = new Uint32Array(count);
-  // `from` with a function takes ten times as long.
+  // `from` with a function takes several times as long.
   for (let i = 0; i < count; i++) {
     const from = order[i]!;
     blocks[i] = slots.blocks[from]!;
