@@ -933,6 +933,13 @@ export const PLANTED_BUGS = [
     tests: ['test/unit/volume/gather.test.ts'],
   },
   {
+    name: 'what was gathered is in the order in which groups were met',
+    file: 'src/volume/gather.ts',
+    find: 'of [...counts.keys()].sort((a, b) => a - b)) {',
+    put: 'of counts.keys()) {',
+    tests: ['test/unit/volume/gather.test.ts'],
+  },
+  {
     name: 'maps of snapshots count although the group that they stand in has failed',
     file: 'src/volume/rewrite.ts',
     find: 'if (this.end.replacements === this.replacements) return;',

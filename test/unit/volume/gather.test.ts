@@ -4,7 +4,8 @@ import { NODE_FANOUT, type MapNode } from '../../../src/format/map-node.js';
 import { gather } from '../../../src/volume/gather.js';
 
 const SLOT_BYTES = 4128;
-const VICTIMS = new Set([3, 1_000_000, 4_294_967_295]);
+/** In the order in which the walk meets them, which is none of numbers, nor of their digits. */
+const VICTIMS = new Set([1_000_000, 4_294_967_295, 3]);
 const BYSTANDER = 7;
 
 interface Slot {
@@ -18,7 +19,7 @@ function mapOf(leaves: number): { read: (level: number, index: number) => MapNod
   const groups = [...VICTIMS, BYSTANDER];
   const slots: Slot[] = [];
   for (let block = 0; block < leaves * NODE_FANOUT; block++) {
-    // Every block stands in a place of its own, from the lowest position to the highest that there is.
+    // Every block stands in a place of its own, up to the highest position that there is.
     const position = 4_294_967_295 - ((block * 7919) % (leaves * NODE_FANOUT)) * 516;
     slots.push({ block, ordinal: groups[(block * 5) % groups.length]!, position });
   }
