@@ -3,8 +3,9 @@
  *
  * - A position is consumed when it is handed out; it is never handed out twice, whatever fails after.
  * - Bytes are laid out in row buffers (one stripe row each, in wasm memory) by synchronous calls;
- *   `write` brings what is laid out to the files. A write that failed for want of space can be tried
- *   again with the very same bytes; after any other failure the group must be given up.
+ *   `write` brings what is laid out to the files, row after row, without waiting for what is on its way
+ *   there already. A write that failed for want of space can be tried again with the very same bytes;
+ *   after any other failure the group must be given up.
  * - When a row is complete its parity is computed, encrypted and written too: no unit is read back. Nobody
  *   who flushes waits for that.
  * - Both that and the encryption of blocks may be done by another thread. What is not done yet is not
@@ -43,8 +44,8 @@ const SMALL_ROUND_BYTES: number = 256 * KIB;
 const AHEAD_UNITS = 4;
 const MAX_AHEAD_BYTES: number = MIB;
 
-/** Rows that may be under way before the next write waits for their parity. */
-const MAX_ROWS_AHEAD = 4;
+/** Rows that may be on their way to the files: beyond a few it is quicker to use the same memory again. */
+const MAX_ROWS_UNDER_WAY = 8;
 
 interface Row {
   readonly row: number;
@@ -52,8 +53,8 @@ interface Row {
   /** Per member: bytes laid out, and bytes handed to the file, from the unit's start. */
   readonly filled: number[];
   readonly written: number[];
-  /** Writes under way. */
-  writes: number;
+  /** Writes of data under way. */
+  readonly writes: Set<Promise<void>>;
   complete: boolean;
   /** Encryption into the data units by another thread; null when there is none, or it is done. */
   sealing: Promise<unknown> | null;
@@ -62,6 +63,21 @@ interface Row {
   hasParity: boolean;
   /** The MACs of a complete row's units, when its parity is computed. */
   macs: Uint8Array[] | Promise<Uint8Array[]>;
+}
+
+/** What a call of `write` brings to the files of a row: per member, all up to an end in its unit. */
+interface Goal {
+  readonly row: Row;
+  readonly ends: readonly number[];
+  /** What was under way then to encrypt it. */
+  readonly sealing: Promise<unknown> | null;
+}
+
+/** What it waits for. */
+interface DataWrites {
+  /** Under way when it came. */
+  readonly before: readonly Promise<void>[];
+  readonly own: readonly Promise<void>[];
 }
 
 export class GroupWriter {
@@ -79,7 +95,10 @@ export class GroupWriter {
   private ahead: Uint8Array | null = null;
   private finished = false;
   private readonly work: RowWork | null;
-  private writing: Promise<void> = Promise.resolve();
+  /** Rows are handed to the files by one `write` at a time. */
+  private handing: Promise<unknown> = Promise.resolve();
+  /** What `write` has returned and is under way, the oldest first. */
+  private readonly writing = new Set<Promise<void>>();
   private syncing: Promise<void> = Promise.resolve();
   /** The failure that ended this group's life, if any: nothing is written to it after. */
   failure: unknown = null;
@@ -177,9 +196,22 @@ export class GroupWriter {
 
   /** Resolves when everything laid out before the call is in the data files (not yet durable). */
   write(): Promise<void> {
-    const result = this.writing.then(() => this.writeRows());
-    this.writing = result.catch(() => undefined);
+    // What is laid out while others are waited for is the next write's.
+    const goals = this.rows.map((row) => ({ row, ends: [...row.filled], sealing: row.sealing }));
+    const handed = this.handing.then(() => this.handOut(goals));
+    this.handing = handed.catch(() => undefined);
+    const result = handed.then((writes) => this.settled(writes));
+    this.writing.add(result);
+    const forget = (): boolean => this.writing.delete(result);
+    result.then(forget, forget);
     return result;
+  }
+
+  private async settled({ before, own }: DataWrites): Promise<void> {
+    const earlier = await Promise.allSettled(before);
+    await settleAll(own);
+    // There may be room again for what earlier writes could not bring to the files.
+    if (earlier.some(({ status }) => status === 'rejected')) await this.write();
   }
 
   /** The same, and the parity of all complete rows. */
@@ -194,6 +226,17 @@ export class GroupWriter {
     const result = this.syncing.then(() => this.syncData());
     this.syncing = result.catch(() => undefined);
     return result;
+  }
+
+  /** Resolves when at most `limitBytes` of what is laid out have not been handed to the files. */
+  async drain(limitBytes: number): Promise<void> {
+    for (const write of this.writing) {
+      if (this.unwrittenBytes <= limitBytes) break;
+      // What fails here is tried again, and then it counts.
+      await write.catch(() => undefined);
+    }
+    this.throwFailure();
+    if (this.unwrittenBytes > limitBytes) await this.writeAll();
   }
 
   /** Bytes laid out and not handed to the files yet. */
@@ -212,7 +255,8 @@ export class GroupWriter {
   }
 
   async close(): Promise<void> {
-    await this.writing;
+    await this.handing;
+    await Promise.allSettled(this.writesUnderWay());
     await this.parityWritten().catch(() => undefined);
     this.work?.close();
     await Promise.all(this.files.map((file) => file.close().catch(() => undefined)));
@@ -310,7 +354,7 @@ export class GroupWriter {
       codec,
       filled: Array.from({ length: members }, () => start),
       written: Array.from({ length: members }, () => start),
-      writes: 0,
+      writes: new Set(),
       complete: false,
       sealing: null,
       parity: null,
@@ -339,29 +383,57 @@ export class GroupWriter {
     if (this.failure !== null) throw this.failure;
   }
 
-  private async writeRows(): Promise<void> {
+  /** Hands what is laid out to the files, each row as soon as it is encrypted. */
+  private async handOut(goals: readonly Goal[]): Promise<DataWrites> {
     this.throwFailure();
-    // Beyond a few rows it is quicker to use the same memory again.
-    if (this.rows.length > MAX_ROWS_AHEAD) await this.parityWritten();
-    const rows = [...this.rows];
-    const writes = rows.flatMap((row) => this.writeData(row));
-    for (const row of rows) if (row.complete && !row.parity) this.startParity(row);
-    await settleAll(writes);
-    if (this.runsAhead) await this.runAhead(rows.at(-1)!);
-    for (const row of rows) this.retireIfOver(row);
+    const before = this.writesUnderWay();
+    const own: Promise<void>[] = [];
+    for (const { row, ends, sealing } of goals) {
+      if (sealing) await sealing;
+      if (!row.parity) await this.untilFewUnderWay();
+      own.push(...this.writeData(row, ends));
+      if (row.complete && !row.parity) this.startParity(row);
+    }
+    if (this.runsAhead) {
+      await settleAll(own);
+      await this.runAhead(goals.at(-1)!.row);
+    }
+    return { before, own };
+  }
+
+  private writesUnderWay(): Promise<void>[] {
+    return this.rows.flatMap(({ writes }) => [...writes]);
+  }
+
+  private async untilFewUnderWay(): Promise<void> {
+    const isUnderWay = ({ parity, hasParity, writes }: Row): boolean =>
+      parity !== null && (!hasParity || writes.size > 0);
+    for (;;) {
+      const underWay = this.rows.filter(isUnderWay);
+      if (underWay.length < MAX_ROWS_UNDER_WAY) return;
+      const [{ parity, writes }] = underWay as [Row];
+      await settleAll([parity!, ...writes]);
+    }
   }
 
   /** One write for each data member that has new bytes in this row. */
-  private writeData(row: Row): Promise<void>[] {
+  private writeData(row: Row, ends: readonly number[]): Promise<void>[] {
     const { data } = this.group.geometry;
-    // What is laid out while work is waited for is the next write's.
-    const ends = row.filled.slice(0, data);
-    const write = (): Promise<void>[] =>
-      ends.flatMap((end, member) => {
-        this.roundBytes += Math.max(0, end - row.written[member]!);
-        return this.writeMember(row, member, end);
-      });
-    return row.sealing ? [row.sealing.then(() => settleAll(write()))] : write();
+    return ends.slice(0, data).flatMap((end, member) => {
+      this.roundBytes += Math.max(0, end - row.written[member]!);
+      const written = this.writeMember(row, member, end);
+      for (const write of written) this.watch(row, write);
+      return written;
+    });
+  }
+
+  private watch(row: Row, write: Promise<void>): void {
+    row.writes.add(write);
+    const over = (): void => {
+      row.writes.delete(write);
+      this.retireIfOver(row);
+    };
+    write.then(over, over);
   }
 
   private parityWritten(): Promise<void> {
@@ -397,20 +469,19 @@ export class GroupWriter {
     const from = row.written[member]!;
     if (from >= end) return [];
     row.written[member] = end;
-    row.writes++;
     const bytes = row.codec.unit(member).subarray(from, end);
     // Parity is read when something is lost, and not before.
     const cache = member < data ? undefined : 'bypass';
     const written = this.files[member]!.write(bytes, row.row * unitBytes + from, cache).then(
       () => {
-        row.writes--;
         this.unsynced.add(member);
       },
       (error: unknown) => {
-        row.writes--;
-        // The same bytes can be written again once there is room: nothing is encrypted twice.
-        if (isChunkvolError(error, 'no-space')) row.written[member] = from;
-        else this.failure ??= error;
+        // The same bytes can be written again once there is room: nothing is encrypted twice. With them are
+        // those behind, which may have got through.
+        if (isChunkvolError(error, 'no-space')) {
+          row.written[member] = Math.min(from, row.written[member]!);
+        } else this.failure ??= error;
         throw error;
       },
     );
@@ -460,7 +531,7 @@ export class GroupWriter {
 
   /** Its buffer can serve another row when all of it is in the files, and none on its way there. */
   private retireIfOver(row: Row): void {
-    if (!row.hasParity || row.writes > 0 || pendingBytes(row) > 0) return;
+    if (!row.hasParity || row.writes.size > 0 || pendingBytes(row) > 0) return;
     if (!this.rows.includes(row)) return;
     this.rows = this.rows.filter((other) => other !== row);
     // Rows are over in any order: parity counts as far as there is no gap.

@@ -2,7 +2,7 @@
 import { KIB, MIB } from '../base/bytes.js';
 
 /** Plaintext of blocks that are staged, or committed and not yet durable. */
-export const STAGING_BYTES: number = 96 * MIB;
+export const STAGING_BYTES: number = 80 * MIB;
 
 /**
  * Staged bytes that start a commit without waiting for more: what one may take of a group, within these bounds.

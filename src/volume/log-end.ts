@@ -159,11 +159,11 @@ export class LogEnd {
     this.changed = true;
   }
 
-  /** Waits until at most `limitBytes` encrypted bytes wait for their write. False: the group was replaced. */
+  /** Waits until at most `limitBytes` of what is laid out wait for their write. False: the group was replaced. */
   async drain(limitBytes: number): Promise<boolean> {
     const writer = this.open;
     if (!writer || writer.unwrittenBytes <= limitBytes) return true;
-    return this.attempt(writer, () => writer.writeAll());
+    return this.attempt(writer, () => writer.drain(limitBytes));
   }
 
   /** Makes everything appended durable. False: it is, but in another group than before. */
