@@ -2,8 +2,7 @@
 import { expect, it, onTestFinished } from 'vitest';
 import { KIB } from '../../../src/base/bytes.js';
 import { makeGeometry } from '../../../src/base/geometry.js';
-import { finishRow } from '../../../src/store/parity.js';
-import type { Workers } from '../../../src/store/work.js';
+import { holdParity } from '../../support/held-parity.js';
 import { delay } from '../../support/sandbox.js';
 import { SampleVolume } from '../repair/sample-volume.js';
 
@@ -14,22 +13,7 @@ it('counts as far as there is no gap in it, and is waited for by nobody but who 
   onTestFinished(() => {
     sample.remove();
   });
-  const { engine } = sample.context;
-  const due: (() => void)[] = [];
-  const workers: Workers = {
-    worthBytes: { seal: Infinity, open: Infinity },
-    open: () => null,
-    rows: (group) => ({
-      seal: () => null,
-      finish: (codec, row, end) =>
-        new Promise((resolve) => {
-          due[row] = () => {
-            resolve(finishRow(engine, group, codec, row, end));
-          };
-        }),
-      close: () => undefined,
-    }),
-  };
+  const { workers, due } = holdParity(sample.context.engine);
   const writer = await sample.startGroup(GEOMETRY, { ...sample.context, workers });
   const rowBlocks = Math.ceil((GEOMETRY.data * GEOMETRY.unitBytes) / (4 * KIB));
   sample.writeBlocks(writer, rowBlocks * 3);

@@ -3,8 +3,7 @@ import { beforeEach, expect, it, onTestFinished } from 'vitest';
 import { ChunkvolError, isChunkvolError } from '../../../src/base/errors.js';
 import { makeGeometry } from '../../../src/base/geometry.js';
 import type { GroupWriter } from '../../../src/store/group-writer.js';
-import { finishRow } from '../../../src/store/parity.js';
-import type { Workers } from '../../../src/store/work.js';
+import { holdParity } from '../../support/held-parity.js';
 import { delay } from '../../support/sandbox.js';
 import { BLOCK_BYTES, KIB, SampleVolume } from '../repair/sample-volume.js';
 
@@ -26,6 +25,11 @@ beforeEach(() => {
     sample.remove();
   });
 });
+
+function layOutCommit(writer: GroupWriter, blocks: number): void {
+  sample.writeBlocks(writer, blocks);
+  writer.endCommit();
+}
 
 /** Holds the next `count` writes to the first file of a group. */
 function holdWrites(writer: GroupWriter, count: number): Held[] {
@@ -51,8 +55,7 @@ async function twoUnderWay(
   const held = holdWrites(writer, 2);
   const writes: Promise<string>[] = [];
   for (let commits = 1; commits <= 2; commits++) {
-    sample.writeBlocks(writer, 3);
-    writer.endCommit();
+    layOutCommit(writer, 3);
     const outcome = (error: unknown): string =>
       isChunkvolError(error, 'no-space') ? 'no space' : 'failed';
     writes.push(writer.write().then(() => 'written', outcome));
@@ -70,12 +73,10 @@ function isStored(writer: GroupWriter, { bytes, position }: Held): boolean {
 it('a write is not done before what an earlier one failed to write is in the files', async () => {
   const writer = await sample.startGroup(GEOMETRY);
   const held = holdWrites(writer, 1);
-  sample.writeBlocks(writer, 3);
-  writer.endCommit();
+  layOutCommit(writer, 3);
   const first = writer.write();
   await delay(20);
-  sample.writeBlocks(writer, 3);
-  writer.endCommit();
+  layOutCommit(writer, 3);
   const second = writer.write();
   expect(await Promise.race([second, delay(100).then(() => 'waiting')])).toBe('waiting');
   held[0]!.refuse();
@@ -103,29 +104,13 @@ it.each([
 });
 
 it('rows go on their way while others are under way, a few at a time', async () => {
-  const { engine } = sample.context;
-  const due: (() => void)[] = [];
-  const workers: Workers = {
-    worthBytes: { seal: Infinity, open: Infinity },
-    open: () => null,
-    rows: (group) => ({
-      seal: () => null,
-      finish: (codec, row, end) =>
-        new Promise((resolve) => {
-          due[row] = () => {
-            resolve(finishRow(engine, group, codec, row, end));
-          };
-        }),
-      close: () => undefined,
-    }),
-  };
+  const { workers, due } = holdParity(sample.context.engine);
   const writer = await sample.startGroup(GEOMETRY, { ...sample.context, workers });
   const rows = (): number =>
     Math.ceil(sample.contents(writer.group)[0]!.length / GEOMETRY.unitBytes);
   const states: string[] = [];
   for (let commit = 0; commit < 3; commit++) {
-    sample.writeBlocks(writer, ROW_BLOCKS * 4);
-    writer.endCommit();
+    layOutCommit(writer, ROW_BLOCKS * 4);
     writer.write().then(
       () => states.push('written'),
       () => states.push('failed'),
