@@ -25,6 +25,8 @@ export const VM_NEEDS: readonly Need[] = [
   'modprobe',
 ];
 
+const REPORTED_CHARACTERS = 500;
+
 export interface VmOptions {
   /** The folder that is shared read-write, at its own path, and in which the command runs. */
   readonly sharedFolder: string;
@@ -84,9 +86,23 @@ export class VirtualMachine {
   }
 }
 
-/** Boots a machine, runs `command` (bash) in it as root, and waits for both to end. */
-export function runInVm(command: string, options: VmOptions): Promise<VmResult> {
-  return new VirtualMachine(command, options).ended;
+/**
+ * Boots a machine, runs `command` (bash with `set -x`) in it as root, and returns what it printed. Throws
+ * when it fails; the error's first line, which may be all that a report shows, has the last two steps.
+ */
+export async function succeedInVm(command: string, options: VmOptions): Promise<string> {
+  const { status, output } = await new VirtualMachine(command, options).ended;
+  if (status === 0) return output;
+  // A status that was not expected is compared in a step of its own.
+  const lastSteps = output
+    .trim()
+    .split(/\n(?=\+)/)
+    .slice(-2);
+  const inOneLine = lastSteps
+    .join('\n')
+    .replace(/\s*\n\s*/g, ' | ')
+    .slice(0, REPORTED_CHARACTERS);
+  throw new Error(`the machine ended with status ${status} at: ${inOneLine}\n${output}`);
 }
 
 function flags({ timeoutMs = 600_000, diskSocket, forwardedPort }: VmOptions): string[] {
