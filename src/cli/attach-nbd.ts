@@ -12,7 +12,6 @@ import { waitUntil } from './wait.js';
 const NBD_NUMBER = /\d+$/;
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
-const CONNECTIONS = 2;
 /**
  * For one request. Unless told, the kernel gives a connection up after 30 s, and fails all writes when
  * it has given up both: a slow disk below would cost data. A server that dies is noticed at once.
@@ -46,7 +45,10 @@ export async function connectNbd(
   const place =
     address.kind === 'unix' ? ['-unix', address.path] : [address.host, `${address.port}`];
   const name = snapshot === null ? [] : ['-N', exportName(snapshot)];
-  const ways = ['-b', `${BLOCK_BYTES}`, '-C', `${CONNECTIONS}`, '-timeout', `${REQUEST_TIMEOUT_S}`];
+  // One connection: the kernel receives what comes on each in a work item that does not end before the
+  // connection does. Where it is slow to start threads, one rescuer gets all of them, and nobody ever
+  // receives what comes on the second.
+  const ways = ['-b', `${BLOCK_BYTES}`, '-C', '1', '-timeout', `${REQUEST_TIMEOUT_S}`];
   const access = options.readOnly ? ['-R'] : [];
   await runTool('nbd-client', [...place, target, ...name, ...ways, ...access]);
   const hasSize = (): boolean => deviceBytes(target) === options.sizeBytes;

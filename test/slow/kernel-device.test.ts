@@ -59,6 +59,8 @@ function script(volume: string): string {
     set -euxo pipefail
     modprobe nbd
     ${program} attach /dev/nbd0 ${key}
+    # A queue for each connection: of two, a busy kernel may never receive the replies of one.
+    [[ $(ls /sys/block/nbd0/mq) == 0 ]]
     mkfs.ext4 -q /dev/nbd0
     mount -o discard /dev/nbd0 mnt
     cp -a tree mnt/tree
