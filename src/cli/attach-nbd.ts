@@ -13,8 +13,8 @@ const NBD_NUMBER = /\d+$/;
 const SECTOR_BYTES = 512;
 const BLOCK_BYTES = 4096;
 /**
- * For one request. Unless told, the kernel gives a connection up after 30 s, and fails all writes when
- * it has given up both: a slow disk below would cost data. A server that dies is noticed at once.
+ * For one request. Unless told, a kernel may give the connection up after 30 s and fail all writes then: a
+ * slow disk below would cost data. A server that dies is noticed at once.
  */
 const REQUEST_TIMEOUT_S = 3600;
 const SETTLE_TIMEOUT_MS = 10_000;
