@@ -2,7 +2,8 @@
  * Bringing back closed roots from the replicas that sealed groups carry.
  *
  * The newest two replicas are enough: a root that is not among the newest closed ones is there for
- * comfort, and no group is kept for the sake of an older replica.
+ * comfort, and no group is kept for the sake of an older replica. Closed roots that are larger than a
+ * group would bear have none: what is older than two that are there is left alone.
  */
 import { isChunkvolError } from '../base/errors.js';
 import type { RootReplica } from '../format/footer.js';
@@ -36,10 +37,12 @@ export async function repairRoots(
 ): Promise<RootRepair> {
   const { roots } = await readRoots(context);
   const present = new Set(roots.map(({ root }) => root.generation));
+  const closed = roots.filter(({ root }) => root.closed);
+  const needless = closed[REPLICAS - 1]?.root.generation ?? 0;
   const restored: string[] = [];
   const lostGenerations: number[] = [];
   for (const { group, replica } of await newestReplicas(context, groups)) {
-    if (present.has(replica.generation)) continue;
+    if (present.has(replica.generation) || replica.generation < needless) continue;
     const name = await restoreRoot(context, slots, group, replica);
     if (name === null) lostGenerations.push(replica.generation);
     else restored.push(name);

@@ -2,8 +2,9 @@
  * Checkpoints: changed map nodes go to the log, children before parents, and a root names the result.
  *
  * - `checkpoint` leaves the group open; its root needs the open files, and never leaves this machine.
- * - `closeGroup` makes a closed root, puts its replica at the end of the group, and seals the group, after
- *   those of what collections have moved; the root is published when the seal is complete.
+ * - `closeGroup` makes a closed root, puts its replica at the end of the group, unless that would take too
+ *   much of it, and seals the group, after those of what collections have moved; the root is published when
+ *   the seal is complete.
  * - Where a closed root would cost much beside what was written since the last one, as in small groups
  *   that change the map all over, a full group is sealed without one: the log leads through it.
  *
@@ -19,9 +20,11 @@ import type { OpenFiles } from '../store/open-files.js';
 import { NODE_SLOT_BYTES, type CachedNode } from './block-map.js';
 import { freezeMaps, type Frozen } from './frozen.js';
 import {
+  groupShareBytes,
   MAX_DIRTY_NODES,
   MAX_NODES_PER_COMMIT,
   MAX_TAIL_BYTES,
+  REPLICA_SHARE,
   ROOT_SHARE,
   UNWRITTEN_LIMIT_BYTES,
 } from './limits.js';
@@ -50,18 +53,23 @@ export class Checkpointer {
   /** The open group, once it is clear that it will end without a root. */
   private rootless: GroupWriter | null = null;
   private settled: Frozen | null = null;
+  /** Map nodes that one commit may hold: there is room for them in any new group. */
+  readonly nodesPerCommit: number;
 
   constructor(
     private readonly end: LogEnd,
     private readonly openFiles: OpenFiles,
     private readonly survivors: Survivors,
-  ) {}
+  ) {
+    const shareBytes = groupShareBytes(end.parts.roots.facts.geometry);
+    this.nodesPerCommit = Math.min(MAX_NODES_PER_COMMIT, Math.floor(shareBytes / NODE_SLOT_BYTES));
+  }
 
   /** Whether commits of these pieces, changing so many leaves, leave room for the closing checkpoint. */
   hasRoom(writer: GroupWriter, pieces: Pieces, leaves: number): boolean {
-    const { map, roots, groups } = this.end.parts;
+    const { map, groups } = this.end.parts;
     const nodes = Math.ceil(map.dirtyBound(leaves) * NODE_SLOT_BYTES * 1.05);
-    const closing = nodes + roots.bound(groups.size) + SLACK_BYTES;
+    const closing = nodes + this.replicaBound(groups.size) + SLACK_BYTES;
     return writer.endAfter(pieces) + closing <= writer.capacity;
   }
 
@@ -170,7 +178,7 @@ export class Checkpointer {
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt++) {
       const { replacements } = this.end;
       const nodes = this.end.parts.map.takeDirty();
-      const last = nodes.slice(Math.max(0, nodes.length - MAX_NODES_PER_COMMIT));
+      const last = nodes.slice(Math.max(0, nodes.length - this.nodesPerCommit));
       const writer = await this.appendNodes(
         await this.end.writerOrNew(),
         nodes.slice(0, nodes.length - last.length),
@@ -209,8 +217,8 @@ export class Checkpointer {
   ): Promise<GroupWriter> {
     const { log } = this.end.parts;
     let writer = first;
-    for (let at = 0; at < nodes.length; at += MAX_NODES_PER_COMMIT) {
-      const some = nodes.slice(at, at + MAX_NODES_PER_COMMIT);
+    for (let at = 0; at < nodes.length; at += this.nodesPerCommit) {
+      const some = nodes.slice(at, at + this.nodesPerCommit);
       // Where the group is replaced on the way, whoever counts replacements writes all nodes once more.
       if (!(await this.end.drain(UNWRITTEN_LIMIT_BYTES))) writer = await this.end.writerOrNew();
       if (!writer.fits(log.checkpointPieces(some, 0))) writer = await this.rollPlain(writer);
@@ -227,27 +235,39 @@ export class Checkpointer {
   ): Promise<{ writer: GroupWriter; closing: Closing }> {
     const { log, roots, groups } = this.end.parts;
     // One group more than now, should the closing commit need a new one.
-    const bound = roots.bound(groups.size + 1);
+    const bound = this.replicaBound(groups.size + 1);
     const fits = present.fits(log.checkpointPieces(nodes, bound));
     const writer = fits ? present : await this.rollPlain(present);
     const before = writer.address;
-    const rootBytes = roots.measure(this.rootParts(true, this.end.point, writer));
     let root!: Root;
     let bytes!: Uint8Array;
+    const makeRoot = (end: LogPoint): Uint8Array => {
+      root = roots.make(this.rootParts(true, end, writer));
+      bytes = roots.seal(root);
+      return bytes;
+    };
+    const rootBytes = bound > 0 ? roots.measure(this.rootParts(true, this.end.point, writer)) : 0;
+    const place = this.placer(writer);
     const { rootAddress } = log.appendNodes(
       writer,
       nodes,
-      this.placer(writer),
+      place,
       rootBytes,
-      (end) => {
-        root = roots.make(this.rootParts(true, end, writer));
-        bytes = roots.seal(root);
-        return bytes;
-      },
+      rootBytes > 0 ? makeRoot : undefined,
     );
+    if (rootBytes === 0) makeRoot(this.end.point);
     this.end.noteLogged(writer.address - before);
     const replica = { address: rootAddress, bytes: rootBytes, generation: root.generation };
-    return { writer, closing: { plan: { ...this.sealPlan(), root: replica }, root, bytes } };
+    const plan = { ...this.sealPlan(), root: rootBytes > 0 ? replica : null };
+    return { writer, closing: { plan, root, bytes } };
+  }
+
+  /** The most that the replica of a root of so many groups takes; 0: it would be too much of a group. */
+  private replicaBound(groupCount: number): number {
+    const { roots } = this.end.parts;
+    const { data, chunkBytes } = roots.facts.geometry;
+    const bound = roots.bound(groupCount);
+    return bound <= data * chunkBytes * REPLICA_SHARE ? bound : 0;
   }
 
   private placer(writer: GroupWriter): (node: CachedNode, position: number) => void {

@@ -1,5 +1,6 @@
 /** The bounds of a volume at work: memory, queues, and the length of the log that recovery must read. */
 import { KIB, MIB } from '../base/bytes.js';
+import type { Geometry } from '../base/geometry.js';
 
 /** Plaintext of blocks that are staged, or committed and not yet durable. */
 export const STAGING_BYTES: number = 80 * MIB;
@@ -41,8 +42,19 @@ export const MAX_SNAPSHOT_NODES = 1024;
 /** Snapshots that a volume can have: each makes roots, and walks of the maps, longer. */
 export const MAX_SNAPSHOTS = 4096;
 
-/** Map nodes of one commit of a checkpoint. */
+/** Map nodes of one commit of a checkpoint; fewer in small groups. */
 export const MAX_NODES_PER_COMMIT = 256;
+
+/** Share of a group that one commit may take. */
+const GROUP_SHARE = 16;
+
+/** Bytes that one commit may take of a group. */
+export function groupShareBytes({ data, chunkBytes }: Geometry): number {
+  return (data * chunkBytes) / GROUP_SHARE;
+}
+
+/** Share of a group up to which a root's replica may measure: a larger one has none. */
+export const REPLICA_SHARE: number = 1 / 4;
 
 /** Live slots that one round of a collection moves: what a walk of the maps remembers. */
 export const MAX_GATHERED_SLOTS: number = 256 * 1024;

@@ -94,7 +94,8 @@ export class Log {
 
   /** Lays a batch out; returns the position of each block's slot. */
   appendBatch(writer: GroupWriter, batch: Batch, arena: Uint8Array): Uint32Array {
-    const salt = this.begin(writer, this.bodyOf(batch), batch.blocks.length, 0);
+    const sizes = this.batchPieces(batch);
+    const salt = this.begin(writer, this.bodyOf(batch), sizes, batch.blocks.length, 0);
     const positions = this.appendBlocks(writer, batch, arena, salt);
     this.finish(writer);
     return positions;
@@ -138,7 +139,7 @@ export class Log {
    * slots that it names must be durable.
    */
   appendRecords(writer: GroupWriter, entries: readonly (StateEntry | MoveEntry)[]): void {
-    this.begin(writer, encodeCommitBody(entries), 0, 0);
+    this.begin(writer, encodeCommitBody(entries), this.recordPieces(entries), 0, 0);
     this.finish(writer);
   }
 
@@ -170,9 +171,10 @@ export class Log {
     makeRoot?: (end: LogPoint) => Uint8Array,
   ): { rootAddress: number } {
     const plain = new Uint8Array(NODE_BYTES);
-    const endAddress = writer.endAfter(this.checkpointPieces(nodes, rootBytes));
     const body = encodeCommitBody(nodeEntries(nodes));
-    const salt = this.begin(writer, body, nodes.length, rootBytes);
+    const sizes = pieces(body.length, nodes.length, NODE_BYTES, rootBytes);
+    const endAddress = writer.endAfter(sizes);
+    const salt = this.begin(writer, body, sizes, nodes.length, rootBytes);
     for (const node of nodes) {
       this.allocate(writer, NODE_BYTES, 1);
       encodeMapNode(node.words, plain);
@@ -209,13 +211,21 @@ export class Log {
     return first;
   }
 
-  /** Header and body of the next commit; the log's end moves behind it, but for the address. */
+  /**
+   * Header and body of the next commit, of these pieces in all; the log's end moves behind it, but for the
+   * address. Throws 'internal', with nothing changed, when it does not fit into the group as a whole: behind
+   * half a commit the log could not go on.
+   */
   private begin(
     writer: GroupWriter,
     body: Uint8Array,
+    sizes: Pieces,
     slotCount: number,
     rootBytes: number,
   ): Uint8Array {
+    if (!writer.fits(sizes)) {
+      throw new ChunkvolError('internal', 'a commit is larger than the room for it in its group');
+    }
     const salt = this.drawSalt();
     const { sequence, chain, durableUpTo } = this.end;
     const header = encodeCommitHeader({

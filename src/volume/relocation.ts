@@ -17,13 +17,10 @@ import { NODE_FANOUT } from '../format/map-node.js';
 import type { SlotReader, SlotRun } from '../store/slot-reader.js';
 import type { Checkpointer } from './checkpoint.js';
 import { reordered, type GatheredSlots, type NodePlace } from './gather.js';
-import { MAX_MOVED_BYTES, MAX_MOVED_SLOTS } from './limits.js';
+import { groupShareBytes, MAX_MOVED_BYTES, MAX_MOVED_SLOTS } from './limits.js';
 import type { LogEnd } from './log-end.js';
 import type { Moves, Survivors } from './survivors.js';
 import type { WritePath } from './write-path.js';
-
-/** Share of a group that one commit of moves may take. */
-const GROUP_SHARE = 16;
 
 /** Nodes that are marked under one hold of the lock. */
 const NODES_AT_A_TIME = 256;
@@ -69,8 +66,7 @@ export class Relocation {
     private readonly aloneAt: number | null,
   ) {
     const { blockBytes, geometry } = parts.end.parts.roots.facts;
-    const share = (geometry.data * geometry.chunkBytes) / GROUP_SHARE;
-    const bytes = Math.min(MAX_MOVED_BYTES, share);
+    const bytes = Math.min(MAX_MOVED_BYTES, groupShareBytes(geometry));
     this.blockBytes = blockBytes;
     this.chunk = Math.max(1, Math.min(MAX_MOVED_SLOTS, Math.floor(bytes / blockBytes)));
     const kinds = this.kindsOf(gathered);

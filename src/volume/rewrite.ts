@@ -11,7 +11,6 @@ import type { MapPointer, Snapshot } from '../format/snapshot.js';
 import type { CachedNode, ReadNode } from './block-map.js';
 import type { Checkpointer } from './checkpoint.js';
 import { addressKey, type Gathered, type GatheredSlots } from './gather.js';
-import { MAX_NODES_PER_COMMIT } from './limits.js';
 import type { LogEnd } from './log-end.js';
 import type { NewPlaces } from './relocation.js';
 import type { WritePath } from './write-path.js';
@@ -73,7 +72,7 @@ export class MapRewriter {
     else await this.followNodes(words, level, index);
     this.known.set(key, pending);
     this.waiting.push(pending);
-    if (this.waiting.length >= MAX_NODES_PER_COMMIT) await this.flush();
+    if (this.waiting.length >= this.checkpointer.nodesPerCommit) await this.flush();
     return pending;
   }
 

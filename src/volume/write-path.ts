@@ -9,6 +9,7 @@ import { ChunkvolError } from '../base/errors.js';
 import type { Checkpointer } from './checkpoint.js';
 import {
   COMMIT_AGE_MS,
+  groupShareBytes,
   MAX_COMMIT_TARGET_BYTES,
   MAX_STAGED_HOLES,
   MIN_COMMIT_TARGET_BYTES,
@@ -21,9 +22,6 @@ import type { Batch, Staging } from './staging.js';
 
 /** Times that a seal is started again because the disk failed under it. */
 const MAX_SEAL_ATTEMPTS = 3;
-
-/** Share of a group that one commit, or all that is not durable, may take. */
-const GROUP_SHARE = 16;
 
 export class WritePath {
   private readonly lock = new Mutex();
@@ -43,8 +41,7 @@ export class WritePath {
     private readonly checkpointer: Checkpointer,
   ) {
     this.staging = end.parts.staging;
-    const { geometry } = end.parts.roots.facts;
-    this.groupShareBytes = (geometry.data * geometry.chunkBytes) / GROUP_SHARE;
+    this.groupShareBytes = groupShareBytes(end.parts.roots.facts.geometry);
     const atLeast = Math.max(this.groupShareBytes, MIN_COMMIT_TARGET_BYTES);
     this.targetBytes = Math.min(atLeast, MAX_COMMIT_TARGET_BYTES);
   }
