@@ -173,7 +173,7 @@ class SyncRun {
     if (keyFiles.length === 0) {
       throw new ChunkvolError(
         'damaged',
-        `there is no key file in ${this.context.folder}/${FOLDERS.keys}, and no copy opens without one; run chunkvol repair`,
+        `there is no whole key file in ${this.context.folder}/${FOLDERS.keys}, and no copy opens without one; run chunkvol repair`,
       );
     }
     const groups = neededGroups(this.context, head.root);

@@ -12,6 +12,7 @@ import { decodeKeyFile, MAX_KEY_FILE_BYTES } from '../format/key-file.js';
 import { MAX_ROOT_FILE_BYTES, sha256, type Root } from '../format/root.js';
 import { decodeOrNull } from '../store/chunk-meta.js';
 import { FOLDERS, NAME_PATTERN, type StoreContext } from '../store/context.js';
+import { readWhole } from '../store/publish.js';
 import { openRoot, readRoots, rootName } from '../store/root-files.js';
 import { fetchEach } from './fetch.js';
 import { isCount, isObject, readJson, remoteId, writeJson } from './json-files.js';
@@ -119,13 +120,17 @@ async function surveyKeys(
   return sizesOf(files.filter((file) => index.keys.get(file.path) === file.bytes));
 }
 
-/** The volume's key files here. */
+/** The volume's key files here that are whole: a damaged one must not take the place of a good one there. */
 export async function localKeyFiles(context: StoreContext): Promise<RemoteFile[]> {
+  const { files, folder } = context;
   const found: RemoteFile[] = [];
-  for (const name of await context.files.list(`${context.folder}/${FOLDERS.keys}`)) {
+  for (const name of await files.list(`${folder}/${FOLDERS.keys}`)) {
+    if (!NAME_PATTERN.test(name)) continue;
     const path = `${FOLDERS.keys}/${name}`;
-    const stat = await context.files.stat(`${context.folder}/${path}`);
-    if (NAME_PATTERN.test(name) && stat?.kind === 'file') found.push({ path, bytes: stat.bytes });
+    const bytes = await readWhole(files, `${folder}/${path}`, MAX_KEY_FILE_BYTES).catch(() => null);
+    if (!bytes) continue;
+    const file = { path, bytes: bytes.length };
+    if (isOwnKeyFile(context, file, bytes)) found.push(file);
   }
   return found;
 }

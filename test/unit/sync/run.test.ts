@@ -378,6 +378,18 @@ describe('key files', () => {
     expect(remote.names('keys')).toEqual([...ours, foreign].sort());
   });
 
+  it('that are damaged here do not take the place of good ones there', async () => {
+    await sync();
+    const there = remote.names('keys').map((name) => [name, remote.files.get(name)] as const);
+    const [name] = fs.readdirSync(local('keys')) as [string];
+    const whole = fs.readFileSync(path.join(local('keys'), name));
+    for (const damaged of [Buffer.alloc(0), Buffer.alloc(whole.length)]) {
+      fs.writeFileSync(path.join(local('keys'), name), damaged);
+      await refused(sync(), 'damaged', 4);
+      expect(remote.names('keys').map((each) => [each, remote.files.get(each)])).toEqual(there);
+    }
+  });
+
   it('stay where nothing can be removed, and that is told', async () => {
     remote.writeOnce = true;
     const report = await sync();
