@@ -181,9 +181,10 @@ function cloneRoot(
     writtenBytes: 0,
     loggedBytes: 0,
     snapshots: [],
+    // No root was made before a session began that began at 0: all of the original are forks to the clone.
     lineage: {
       ...lineage,
-      entries: [...lineage.entries, { session, firstGeneration: generation }],
+      entries: [...lineage.entries, { session }].map((entry) => ({ ...entry, firstGeneration: 0 })),
     },
   };
 }

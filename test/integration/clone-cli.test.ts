@@ -94,6 +94,23 @@ describe('clone', () => {
     expect(await holds((await world.serve(copy)).socket, pattern(5 * MIB, 1))).toBe(true);
   });
 
+  it('makes a fork: neither it nor the original takes over the remote of the other', async () => {
+    const remote = path.join(path.dirname(copy), 'remote');
+    await world.end((await served()).child);
+    const { socket, child } = await world.serve(volume);
+    await write(socket, pattern(5 * MIB, 5));
+    await world.end(child);
+    await world.ok(['-C', volume, 'sync', remote]);
+    await world.ok(['-C', volume, 'clone', 'one', copy]);
+    const taken = await world.run(['-C', copy, 'sync', remote], withPassphrase);
+    expect(taken).toMatchObject({ status: 6, stdout: '' });
+    await world.ok(['-C', copy, 'sync', `${remote}-of-the-copy`]);
+    const back = await world.run(['-C', volume, 'sync', `${remote}-of-the-copy`], withPassphrase);
+    expect(back).toMatchObject({ status: 6, stdout: '' });
+    await world.ok(['-C', volume, 'sync', remote]);
+    await world.ok(['-C', copy, 'sync', `${remote}-of-the-copy`]);
+  });
+
   it('refuses a folder that holds something, and leaves it alone', async () => {
     await served();
     fs.mkdirSync(copy);
