@@ -16,6 +16,7 @@ import {
   openHeld,
   useSession,
   type HeldVolume,
+  type Session,
   type SessionOptions,
 } from './session.js';
 import { interruptible } from './signals.js';
@@ -56,19 +57,25 @@ function mend(
   args: object,
 ): Promise<unknown> {
   const work = (call: Call): Promise<unknown> => call(name, args);
-  return access(folder, options, work, (held, context) =>
-    workHere(held, options, context, work).catch(async (error: unknown) => {
-      if (!isChunkvolError(error, 'lost', 'flushed-data-missing')) throw error;
-      const first = await mendClosed(held, name, args, {
-        ...context,
-        send: () => Promise.resolve(),
-      });
-      if (name === 'scrub') return first;
-      // What has been repaired must open, and goes through the ordinary repair then.
-      const second = (await workHere(held, options, context, work)) as RepairOutcome;
-      return bothRepairs(first as RepairOutcome, second);
-    }),
-  );
+  return access(folder, options, work, async (held, context) => {
+    const session = await openUnlessLost(held, options);
+    if (session) return workIn(session, context, work);
+    const first = await mendClosed(held, name, args, { ...context, send: () => Promise.resolve() });
+    if (name === 'scrub') return first;
+    // What has been repaired must open, and goes through the ordinary repair then.
+    const second = (await workHere(held, options, context, work)) as RepairOutcome;
+    return bothRepairs(first as RepairOutcome, second);
+  });
+}
+
+/** null where more is missing than the volume can be opened without. */
+async function openUnlessLost(held: HeldVolume, options: AccessOptions): Promise<Session | null> {
+  try {
+    return await openHere(held, options);
+  } catch (error) {
+    if (isChunkvolError(error, 'lost', 'flushed-data-missing')) return null;
+    throw error;
+  }
 }
 
 type Context = Omit<OperationContext, 'send'>;
@@ -108,7 +115,18 @@ async function workHere<T>(
   context: Context,
   work: (call: Call) => Promise<T>,
 ): Promise<T> {
-  const session = await openHeld(held, { ...options, onNotice: remarkOn(options) });
+  return workIn(await openHere(held, options), context, work);
+}
+
+function openHere(held: HeldVolume, options: AccessOptions): Promise<Session> {
+  return openHeld(held, { ...options, onNotice: remarkOn(options) });
+}
+
+function workIn<T>(
+  session: Session,
+  context: Context,
+  work: (call: Call) => Promise<T>,
+): Promise<T> {
   return useSession(session, (open) => {
     const operations = operationsOf({ ...open, server: null, attachments: [], served: null });
     return work((name, args = {}, onPart) => {

@@ -179,9 +179,8 @@ function maxOverlap(findings: readonly Finding[]): number {
 
 async function diskRanges(volume: Volume, ranges: readonly LostRange[]): Promise<DiskRange[]> {
   const lost: DiskRange[] = [];
-  for (const { group, from, to, unverifiable } of ranges) {
-    // What merely cannot be verified here is still read, each slot by its own tag.
-    if (unverifiable) continue;
+  // What merely cannot be verified there is among them: it is read, each slot by its own tag.
+  for (const { group, from, to } of ranges) {
     for (const { block, count } of await volume.blocksIn(group, from, to)) {
       lost.push({ offset: block * volume.blockBytes, bytes: count * volume.blockBytes });
     }

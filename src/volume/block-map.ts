@@ -11,6 +11,7 @@
 import { NODE_BYTES, NODE_FANOUT, type MapNode } from '../format/map-node.js';
 import type { MapPointer } from '../format/snapshot.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
+import { isChunkvolError } from '../base/errors.js';
 import { MAX_CACHED_NODES } from './limits.js';
 import type { Range } from './ranges.js';
 
@@ -285,9 +286,14 @@ export class BlockMap {
     this.dropped = [];
   }
 
-  /** Every mapped block with its address, in ascending order; the map may change meanwhile. */
-  async *entries(): AsyncGenerator<{ block: number; ordinal: number; position: number }> {
-    for await (const leaf of this.leaves(this.depth - 1, 0)) {
+  /**
+   * Every mapped block with its address, in ascending order; the map may change meanwhile. `onLost` is told
+   * the first of the blocks, and how many, of which a node that cannot be read may say something.
+   */
+  async *entries(
+    onLost: (block: number, count: number) => void,
+  ): AsyncGenerator<{ block: number; ordinal: number; position: number }> {
+    for await (const leaf of this.leaves(this.depth - 1, 0, onLost)) {
       for (let slot = 0; slot < NODE_FANOUT; slot++) {
         const entry = entryOf(leaf, slot);
         if (entry) yield { block: leaf.index * NODE_FANOUT + slot, ...entry };
@@ -333,8 +339,17 @@ export class BlockMap {
     return null;
   }
 
-  private async *leaves(level: number, index: number): AsyncGenerator<CachedNode> {
-    const node = await this.load(level, index);
+  private async *leaves(
+    level: number,
+    index: number,
+    onLost: (block: number, count: number) => void,
+  ): AsyncGenerator<CachedNode> {
+    const node = await this.load(level, index).catch((error: unknown) => {
+      if (!isChunkvolError(error, 'lost', 'damaged')) throw error;
+      const count = NODE_FANOUT ** (level + 1);
+      onLost(index * count, count);
+      return null;
+    });
     if (!node) return;
     if (level === 0) {
       yield node;
@@ -342,7 +357,7 @@ export class BlockMap {
       return;
     }
     for (let slot = 0; slot < NODE_FANOUT; slot++) {
-      yield* this.leaves(level - 1, index * NODE_FANOUT + slot);
+      yield* this.leaves(level - 1, index * NODE_FANOUT + slot, onLost);
     }
   }
 

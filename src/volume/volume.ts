@@ -275,19 +275,29 @@ export class Volume implements BlockDevice {
     return this.parts.end.parts.groups.all();
   }
 
-  /** Blocks of the disk, as ranges, whose slots lie in `group` between two addresses. Walks the whole map. */
+  /**
+   * Blocks of the disk, as ranges in ascending order, whose slots lie in `group` between two addresses, and
+   * all those of which that cannot be told, because a node of the map is lost. Walks the whole map.
+   */
   async blocksIn(
     group: Group,
     fromAddress: number,
     toAddress: number,
   ): Promise<{ block: number; count: number }[]> {
     const found: { block: number; count: number }[] = [];
-    for await (const { block, ordinal, position } of this.parts.end.parts.map.entries()) {
-      const address = position * 8;
-      if (ordinal !== group.ordinal || address < fromAddress || address >= toAddress) continue;
+    const add = (block: number, count: number): void => {
       const last = found[found.length - 1];
-      if (last && last.block + last.count === block) last.count++;
-      else found.push({ block, count: 1 });
+      if (last && last.block + last.count === block) last.count += count;
+      else found.push({ block, count });
+    };
+    const endBlock = this.sizeBytes / this.blockBytes;
+    const addLost = (block: number, count: number): void => {
+      if (block < endBlock) add(block, Math.min(count, endBlock - block));
+    };
+    for await (const entry of this.parts.end.parts.map.entries(addLost)) {
+      const address = entry.position * 8;
+      if (entry.ordinal !== group.ordinal) continue;
+      if (address >= fromAddress && address < toAddress) add(entry.block, 1);
     }
     return found;
   }

@@ -173,6 +173,17 @@ describe('damaged chunk files', () => {
     expect(repair.stdout).toMatch(/^lost: bytes \d+ to \d+ of the disk$/m);
   });
 
+  it('overwritten from end to end, more than parity replaces: repair ends with 4 and says what is lost', async () => {
+    const [files] = await groupFiles(volume, sandbox.keyFile);
+    for (const file of files!.slice(0, PARITY + 1)) {
+      fs.writeFileSync(file, Buffer.alloc(fs.statSync(file).size, 'x'));
+    }
+    expect((await sandbox.run(sandbox.on(volume, 'scrub'))).status).toBe(4);
+    const repair = await sandbox.run(sandbox.on(volume, 'repair'));
+    expect(repair.status).toBe(4);
+    expect(repair.stdout).toMatch(/^lost: bytes \d+ to \d+ of the disk$/m);
+  });
+
   it('as many units damaged, but no slot in them beyond parity: nothing is lost, and repair mends', async () => {
     const [files] = await groupFiles(volume, sandbox.keyFile);
     const before = fingerprint(path.join(volume, 'chunks'));

@@ -354,13 +354,17 @@ export class SnapshotWorld {
     const live = [...liveness.live.values()].reduce((sum, bytes) => sum + bytes, 0);
     const named = new Set<string>();
     const nodes = new Set<string>();
+    const noLoss = (block: number): void => {
+      throw new Error(`a node of the map cannot be read, at block ${block}`);
+    };
     const readNode: ReadNode = (ordinal, position, level, index) => {
       nodes.add(`${ordinal} ${position}`);
       return read(ordinal, position, level, index);
     };
     for (const pointer of trees) {
       const tree = new BlockMap(pointer, 0, BLOCK_SLOT_BYTES, readNode, () => undefined);
-      for await (const { ordinal, position } of tree.entries()) named.add(`${ordinal} ${position}`);
+      for await (const { ordinal, position } of tree.entries(noLoss))
+        named.add(`${ordinal} ${position}`);
     }
     if (live !== named.size * BLOCK_SLOT_BYTES + nodes.size * NODE_SLOT_BYTES) {
       throw new Error(
