@@ -130,6 +130,7 @@ function takeLockFile(folder: string, here: LockRecord): boolean {
     fs.writeFileSync(temporary, `${JSON.stringify(here)}\n`, { flag: 'wx', mode: 0o600 });
   } catch (error) {
     if (['EROFS', 'EACCES', 'EPERM'].includes(errnoOf(error))) return false;
+    fs.rmSync(temporary, { force: true });
     throw fromSystem(error, 'write', temporary);
   }
   try {

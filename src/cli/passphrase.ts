@@ -66,18 +66,22 @@ async function fromFile({
   return passphrase(decodeText(bytes, passphraseFile).replace(/\r?\n$/, ''));
 }
 
-/** Read once, and taken away: no program that is started from here inherits the passphrase. */
-function fromEnvironment(): Credential | null {
-  const value = process.env[PASSPHRASE_VARIABLE];
+/** What the environment held, until it is asked for. */
+let taken: string | undefined;
+
+/** Takes the passphrase out of the environment: no program that is started after this inherits it. */
+export function takePassphrase(): void {
+  taken = process.env[PASSPHRASE_VARIABLE] ?? taken;
   // eslint-disable-next-line @typescript-eslint/no-dynamic-delete
   delete process.env[PASSPHRASE_VARIABLE];
-  return value === undefined ? null : passphrase(value);
 }
 
-/** The environment for a program that is started without the passphrase having been read. */
-export function environmentForOthers(): NodeJS.ProcessEnv {
-  const entries = Object.entries(process.env);
-  return Object.fromEntries(entries.filter(([name]) => name !== PASSPHRASE_VARIABLE));
+/** Once. */
+function fromEnvironment(): Credential | null {
+  takePassphrase();
+  const value = taken;
+  taken = undefined;
+  return value === undefined ? null : passphrase(value);
 }
 
 function passphrase(text: string): Credential {

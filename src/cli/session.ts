@@ -2,10 +2,13 @@
  * A volume opened by this very process: the credential is checked first, before anything else of the
  * volume is read or written, then the folder is locked, then the volume opens.
  */
+import { isChunkvolError } from '../base/errors.js';
+import type { Files } from '../base/files.js';
 import { systemLocks, type FolderLock } from '../base/lock.js';
 import type { Environment } from '../store/context.js';
 import { unlock, type UnlockedVolume } from '../store/key-files.js';
 import { openVolume } from '../volume/open.js';
+import { giveUpReserve } from '../volume/space.js';
 import type { Volume } from '../volume/volume.js';
 import { systemEnvironment } from './environment.js';
 import { readCredential, type CredentialSources } from './passphrase.js';
@@ -29,7 +32,7 @@ export interface HeldVolume {
 
 export interface Session extends Omit<HeldVolume, 'lock'> {
   readonly volume: Volume;
-  /** Closes the volume, which makes everything durable, and releases the folder in any case. */
+  /** Closes the volume, which makes everything durable. */
   close(): Promise<void>;
 }
 
@@ -38,13 +41,26 @@ export async function holdVolume(folder: string, sources: CredentialSources): Pr
   const environment = systemEnvironment();
   const credential = await readCredential(sources);
   const unlocked = await unlock(environment.files, folder, credential);
-  const lock = await systemLocks.acquire(folder);
+  const lock = await lockFolder(folder, environment.files);
   return { environment, folder, unlocked, lock };
 }
 
-/** From here on the session has the lock, unless this throws: then the caller still has it. */
-export async function openHeld(held: HeldVolume, options: OpenSettings): Promise<Session> {
-  const { environment, folder, unlocked, lock } = held;
+/** On a full disk there is no room for the lock either, unless the reserve makes some. */
+async function lockFolder(folder: string, files: Files): Promise<FolderLock> {
+  try {
+    return await systemLocks.acquire(folder);
+  } catch (error) {
+    if (!isChunkvolError(error, 'no-space') || !(await giveUpReserve(files, folder))) throw error;
+    return systemLocks.acquire(folder);
+  }
+}
+
+/** Opens the volume; the lock stays the caller's, who releases it when the session is closed. */
+export async function openHeld(
+  held: Omit<HeldVolume, 'lock'>,
+  options: OpenSettings,
+): Promise<Session> {
+  const { environment, folder, unlocked } = held;
   const { readOnly = false, acceptLoss = false, onNotice } = options;
   const volume = await openVolume(environment, folder, {
     unlocked,
@@ -52,17 +68,17 @@ export async function openHeld(held: HeldVolume, options: OpenSettings): Promise
     acceptLoss,
     ...(onNotice && { onNotice }),
   });
-  const close = (): Promise<void> => volume.close().finally(() => lock.release());
-  return { environment, folder, volume, unlocked, close };
+  return { environment, folder, volume, unlocked, close: () => volume.close() };
 }
 
-/** Throws ChunkvolError: 'wrong-key', 'in-use', and all that `openVolume` throws. */
+/** Throws ChunkvolError: 'wrong-key', 'in-use', and all that `openVolume` throws. Closing releases the folder. */
 export async function openSession(folder: string, options: SessionOptions): Promise<Session> {
-  const held = await holdVolume(folder, options);
+  const { lock, ...held } = await holdVolume(folder, options);
   try {
-    return await openHeld(held, options);
+    const session = await openHeld(held, options);
+    return { ...session, close: () => session.close().finally(() => lock.release()) };
   } catch (error) {
-    await held.lock.release();
+    await lock.release();
     throw error;
   }
 }

@@ -4,6 +4,7 @@
  * the same, so that what was acknowledged can still be brought to it.
  */
 import { ChunkvolError } from '../base/errors.js';
+import type { Files } from '../base/files.js';
 import { FOLDERS, type StoreContext } from '../store/context.js';
 import { memberCount, type Geometry } from '../base/geometry.js';
 import {
@@ -12,6 +13,17 @@ import {
   MIN_FREE_BYTES,
   MIN_RESERVE_BYTES,
 } from './limits.js';
+
+function reservePath(folder: string): string {
+  return `${folder}/${FOLDERS.local}/reserve`;
+}
+
+/** Gives up the reserve of the volume in a folder that is not open: a full disk must open all the same. */
+export async function giveUpReserve(files: Files, folder: string): Promise<boolean> {
+  if ((await files.stat(reservePath(folder))) === null) return false;
+  await files.remove(reservePath(folder));
+  return true;
+}
 
 export class Space {
   private freeBytes = 0;
@@ -34,7 +46,7 @@ export class Space {
     );
     // A tenth more for records and map nodes.
     this.expansion = (memberCount(geometry) / geometry.data) * 1.1;
-    this.reservePath = `${context.folder}/${FOLDERS.local}/reserve`;
+    this.reservePath = reservePath(context.folder);
   }
 
   /**
@@ -72,13 +84,11 @@ export class Space {
     return free < MIN_FREE_BYTES + 4 * this.reserveBytes;
   }
 
-  /** Gives the reserve up; true when there was one. */
+  /** Gives the reserve up, from whatever time it is; true when there was one. */
   async giveUpReserve(): Promise<boolean> {
     this.checkedMs = -Infinity;
-    if (!this.reserved) return false;
     this.reserved = false;
-    await this.context.files.remove(this.reservePath);
-    return true;
+    return giveUpReserve(this.context.files, this.context.folder);
   }
 
   /** What blocks that are not in the files yet, and the log since the last look, come to on the disk. */

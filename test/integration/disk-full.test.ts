@@ -166,6 +166,23 @@ describeWith(['root', 'loop', 'mount', 'mkfs.ext4', 'rsync'], 'a disk that is fu
     }
   }
 
+  it('from before the start: the volume opens by its reserve, and can be trimmed', async () => {
+    await sandbox.withServer(volume, async (client) => {
+      await writeSome(client, 24);
+      await client.flush();
+    });
+    expect(fs.existsSync(`${volume}/local/reserve`)).toBe(true);
+    fillUp();
+    await sandbox.withServer(volume, async (client) => {
+      await expectAll(client);
+      await client.trim(DISK_BYTES / 2, MIB);
+      await client.flush();
+    });
+    expect(fs.readdirSync(`${volume}/local`).filter((name) => /^lock./.test(name))).toEqual([]);
+    freeSpace();
+    await sandbox.withServer(volume, expectAll);
+  });
+
   it('at the end of a server: what was flushed is there', async () => {
     const server = await sandbox.serve(volume);
     const client = await server.connect();

@@ -6,7 +6,6 @@ import { errnoOf, errorMessage } from '../../base/errors.js';
 import { ToldFailure } from '../exit.js';
 import { holdFiles } from '../hold.js';
 import type { GlobalOptions } from '../options.js';
-import { environmentForOthers } from '../passphrase.js';
 import { existingVolume } from '../volume-folder.js';
 
 /** As shells have it. */
@@ -55,7 +54,7 @@ async function runCommand([program, ...words]: readonly string[]): Promise<numbe
   const stopPassing = passSignals((signal) => child?.kill(signal));
   try {
     return await new Promise<number>((resolve, reject) => {
-      child = spawn(program!, words, { stdio: 'inherit', env: environmentForOthers() });
+      child = spawn(program!, words, { stdio: 'inherit' });
       child.once('error', reject);
       child.once('close', (status, signal) => {
         resolve(status ?? SIGNAL_STATUS + os.constants.signals[signal!]);
