@@ -77,7 +77,7 @@ export interface SyncOptions extends ProgressOptions<SyncPhase> {
 }
 
 /**
- * Throws ChunkvolError: 'remote-foreign', 'fork', 'rollback' before anything is changed; 'lost' when a
+ * Throws ChunkvolError: 'usage', 'remote-foreign', 'fork', 'rollback' before anything is changed; 'lost' when a
  * group has lost more than parity can replace; 'damaged' without a key file; 'remote', 'missing-tool',
  * 'interrupted', 'io', 'no-space' as they come.
  */
@@ -108,6 +108,7 @@ class SyncRun {
 
   async run(): Promise<SyncReport> {
     beginPhase(this.options, 'survey');
+    await this.refuseOwnFolder();
     const before = await this.survey();
     await this.refuseOlder(before);
     this.refuseOthers(before, this.source.origin());
@@ -119,6 +120,16 @@ class SyncRun {
     } finally {
       release();
     }
+  }
+
+  /** The volume's own folder, by whatever path, holds all that it needs, and is no copy. */
+  private async refuseOwnFolder(): Promise<void> {
+    const { files, folder } = this.context;
+    const { url } = this.remote;
+    if (!url.startsWith('/')) return;
+    const [here, there] = await Promise.all([files.stat(folder), files.stat(url)]);
+    if (here === null || here.identity !== there?.identity) return;
+    throw new ChunkvolError('usage', `${url} is the volume itself; name another folder to sync to`);
   }
 
   private async copy(before: Survey, head: RootFile): Promise<SyncReport> {

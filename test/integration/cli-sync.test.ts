@@ -70,6 +70,16 @@ async function scrubUntil(status: number): Promise<CliResult> {
 }
 
 describeWith(['rsync'], 'sync and restore', () => {
+  it('refuses the folder of the volume itself, by any path', async () => {
+    await fill(volume);
+    fs.symlinkSync(volume, world.path('link'));
+    for (const remote of [volume, world.path('link')]) {
+      const result = await world.run(['-C', volume, 'sync', remote], withPassphrase);
+      expect(result).toMatchObject({ status: 2, stdout: '' });
+      expect(result.stderr).toMatch(/^chunkvol: .* is the volume itself; /m);
+    }
+  });
+
   it('copies while the volume is served, without a passphrase, and restores from it', async () => {
     const { child, socket } = await world.serve(volume);
     const client = await connect(socket);
