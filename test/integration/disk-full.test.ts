@@ -50,6 +50,7 @@ describeWith(['root', 'loop', 'mount', 'mkfs.ext4', 'rsync'], 'a disk that is fu
   function freeSpace(): void {
     fs.rmSync(`${disk}/ballast`, { force: true });
     fs.rmSync(`${disk}/more`, { force: true });
+    fs.rmSync(`${disk}/crumbs`, { recursive: true, force: true });
   }
 
   /** Somebody else takes all that is left. */
@@ -64,6 +65,18 @@ describeWith(['root', 'loop', 'mount', 'mkfs.ext4', 'rsync'], 'a disk that is fu
       }
     }
     fs.closeSync(file);
+  }
+
+  /** Not even a small file finds room. */
+  function fillToTheLastFile(): void {
+    fillUp();
+    fs.mkdirSync(`${disk}/crumbs`, { recursive: true });
+    try {
+      for (let crumb = 0; ; crumb++)
+        fs.writeFileSync(`${disk}/crumbs/${crumb}`, 'c', { flush: true });
+    } catch (error) {
+      expect(String(error)).toMatch(/ENOSPC/);
+    }
   }
 
   async function writeSome(client: NbdClient, pieces: number): Promise<void> {
@@ -172,7 +185,7 @@ describeWith(['root', 'loop', 'mount', 'mkfs.ext4', 'rsync'], 'a disk that is fu
       await client.flush();
     });
     expect(fs.existsSync(`${volume}/local/reserve`)).toBe(true);
-    fillUp();
+    fillToTheLastFile();
     await sandbox.withServer(volume, async (client) => {
       await expectAll(client);
       await client.trim(DISK_BYTES / 2, MIB);
