@@ -137,7 +137,7 @@ class SyncRun {
     await this.copyFiles(work);
     const after = await this.publishRoot(work, before);
     await this.writeDown(work, after);
-    const removedKeyFiles = await this.removeOldKeys(after);
+    const removedKeyFiles = await this.removeOldKeys(work, after);
     return this.report(work, removedKeyFiles, 0);
   }
 
@@ -198,6 +198,7 @@ class SyncRun {
       groups,
       local,
       plan,
+      keyFiles,
       keyUploads: keyFiles.filter((file) => survey.keys.get(file.path) !== file.bytes),
       rootUploads: survey.rootFiles.get(rootFile.path) === rootFile.bytes ? [] : [rootFile],
     };
@@ -267,12 +268,12 @@ class SyncRun {
   }
 
   /** The copy is complete by now: what fails from here on is told, and undoes nothing. */
-  private async writeDown(work: SyncWork, survey: Survey): Promise<void> {
+  private async writeDown(work: PreparedWork, survey: Survey): Promise<void> {
     const { generation } = work.head.root;
     const { url } = this.remote;
     const seenMs = this.context.clock.now();
     const earlierKeys = this.receipt?.keyFiles ?? [];
-    const ownKeys = (await localKeyFiles(this.context)).map(nameOf);
+    const ownKeys = work.keyFiles.map(nameOf);
     const oldKeys = earlierKeys.filter((name) => survey.keys.has(`${FOLDERS.keys}/${name}`));
     const receipt: SyncReceipt = {
       url,
@@ -292,8 +293,8 @@ class SyncRun {
   }
 
   /** Removes key files that we put there and that a newer one has replaced here. Returns their number. */
-  private async removeOldKeys(survey: Survey): Promise<number> {
-    const current = new Set((await localKeyFiles(this.context)).map((file) => file.path));
+  private async removeOldKeys({ keyFiles }: PreparedWork, survey: Survey): Promise<number> {
+    const current = new Set(keyFiles.map((file) => file.path));
     const old = (this.receipt?.keyFiles ?? [])
       .map((name) => `${FOLDERS.keys}/${name}`)
       .filter((path) => survey.keys.has(path) && !current.has(path));
@@ -332,6 +333,8 @@ class SyncRun {
 interface PreparedWork extends SyncWork {
   readonly groups: readonly NeededGroup[];
   readonly local: Sizes;
+  /** Those here: each is there when its upload is over. */
+  readonly keyFiles: readonly RemoteFile[];
 }
 
 function rootFileOf(head: RootFile): RemoteFile {

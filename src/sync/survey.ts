@@ -120,14 +120,17 @@ async function surveyKeys(
   return sizesOf(files.filter((file) => index.keys.get(file.path) === file.bytes));
 }
 
-/** The volume's key files here that are whole: a damaged one must not take the place of a good one there. */
+/**
+ * The volume's key files here that are whole: a damaged one must not take the place of a good one there. Throws
+ * 'io' where one cannot be read.
+ */
 export async function localKeyFiles(context: StoreContext): Promise<RemoteFile[]> {
   const { files, folder } = context;
   const found: RemoteFile[] = [];
   for (const name of await files.list(`${folder}/${FOLDERS.keys}`)) {
     if (!NAME_PATTERN.test(name)) continue;
     const path = `${FOLDERS.keys}/${name}`;
-    const bytes = await readWhole(files, `${folder}/${path}`, MAX_KEY_FILE_BYTES).catch(() => null);
+    const bytes = await readWhole(files, `${folder}/${path}`, MAX_KEY_FILE_BYTES);
     if (!bytes) continue;
     const file = { path, bytes: bytes.length };
     if (isOwnKeyFile(context, file, bytes)) found.push(file);
