@@ -72,7 +72,7 @@ export function mendingHost(volume: Volume, unlocked: UnlockedVolume): MendingHo
     unlocked,
     slots: volume.slots,
     groups: () => volume.groups(),
-    lostRanges: async (ranges) => unreadableIn(volume, await diskRanges(volume, ranges)),
+    lostRanges: (ranges) => lostOnDisk(volume, ranges),
   };
 }
 
@@ -177,15 +177,36 @@ function maxOverlap(findings: readonly Finding[]): number {
   return most;
 }
 
-async function diskRanges(volume: Volume, ranges: readonly LostRange[]): Promise<DiskRange[]> {
+/** What of the disk cannot be read: of what merely cannot be verified, each block is read by its own tag. */
+async function lostOnDisk(volume: Volume, ranges: readonly LostRange[]): Promise<DiskRange[]> {
+  const { blockBytes } = volume;
   const lost: DiskRange[] = [];
-  // What merely cannot be verified there is among them: it is read, each slot by its own tag.
+  const doubtful: DiskRange[] = [];
+  const rangeOf = (block: number, count: number): DiskRange => {
+    return { offset: block * blockBytes, bytes: count * blockBytes };
+  };
   for (const { group, from, to } of ranges) {
-    for (const { block, count } of await volume.blocksIn(group, from, to)) {
-      lost.push({ offset: block * volume.blockBytes, bytes: count * volume.blockBytes });
+    const found = await volume.blocksIn(group, from, to, (block, count) => {
+      lost.push(rangeOf(block, count));
+    });
+    doubtful.push(...found.map(({ block, count }) => rangeOf(block, count)));
+  }
+  lost.push(...(await unreadableIn(volume, doubtful)));
+  return merged(lost);
+}
+
+/** In ascending order; those that touch or overlap as one. */
+function merged(ranges: readonly DiskRange[]): DiskRange[] {
+  const all: { offset: number; bytes: number }[] = [];
+  for (const { offset, bytes } of ranges.toSorted((a, b) => a.offset - b.offset)) {
+    const last = all.at(-1);
+    if (last && last.offset + last.bytes >= offset) {
+      last.bytes = Math.max(last.bytes, offset + bytes - last.offset);
+    } else {
+      all.push({ offset, bytes });
     }
   }
-  return lost;
+  return all;
 }
 
 /** Fetches chunk files from a remote into the folder of half-done ones. */

@@ -276,28 +276,26 @@ export class Volume implements BlockDevice {
   }
 
   /**
-   * Blocks of the disk, as ranges in ascending order, whose slots lie in `group` between two addresses, and
-   * all those of which that cannot be told, because a node of the map is lost. Walks the whole map.
+   * Blocks of the disk, as ranges, whose slots lie in `group` between two addresses. `onLost` is told ranges of
+   * which nothing is known, because a node of the map is lost. Walks the whole map.
    */
   async blocksIn(
     group: Group,
     fromAddress: number,
     toAddress: number,
+    onLost: (block: number, count: number) => void,
   ): Promise<{ block: number; count: number }[]> {
     const found: { block: number; count: number }[] = [];
-    const add = (block: number, count: number): void => {
-      const last = found[found.length - 1];
-      if (last && last.block + last.count === block) last.count += count;
-      else found.push({ block, count });
-    };
     const endBlock = this.sizeBytes / this.blockBytes;
-    const addLost = (block: number, count: number): void => {
-      if (block < endBlock) add(block, Math.min(count, endBlock - block));
+    const tell = (block: number, count: number): void => {
+      if (block < endBlock) onLost(block, Math.min(count, endBlock - block));
     };
-    for await (const entry of this.parts.end.parts.map.entries(addLost)) {
-      const address = entry.position * 8;
-      if (entry.ordinal !== group.ordinal) continue;
-      if (address >= fromAddress && address < toAddress) add(entry.block, 1);
+    for await (const { block, ordinal, position } of this.parts.end.parts.map.entries(tell)) {
+      const address = position * 8;
+      if (ordinal !== group.ordinal || address < fromAddress || address >= toAddress) continue;
+      const last = found[found.length - 1];
+      if (last && last.block + last.count === block) last.count++;
+      else found.push({ block, count: 1 });
     }
     return found;
   }
