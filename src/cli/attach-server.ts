@@ -1,7 +1,7 @@
 /**
  * The server behind `attach`: `chunkvol serve` as a process of its own, in a session of its own, that
  * outlives the command. The passphrase goes through a pipe: neither arguments nor environment, which
- * other programs can read, ever hold it (reading it from $CHUNKVOL_PASSPHRASE has taken it away).
+ * other programs can read, ever hold it (the program takes $CHUNKVOL_PASSPHRASE away at its start).
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';

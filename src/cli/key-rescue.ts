@@ -2,12 +2,12 @@
 import { ChunkvolError } from '../base/errors.js';
 import type { Files } from '../base/files.js';
 import { MAX_KEY_FILE_BYTES } from '../format/key-file.js';
-import { sha256 } from '../format/root.js';
 import type { VolumeKeys } from '../crypto/key-schedule.js';
 import { FOLDERS, keyFolder, NAME_PATTERN } from '../store/context.js';
 import { publishKeyFile, type UnlockedVolume } from '../store/key-files.js';
 import { readWhole } from '../store/publish.js';
 import type { Remote } from '../sync/remote.js';
+import { isOwnKeyFile } from '../sync/survey.js';
 
 /** Publishes the key file with which the volume was opened when none of this volume is left. */
 export async function restoreKeyFile(
@@ -16,7 +16,7 @@ export async function restoreKeyFile(
   { keys, keyFile }: UnlockedVolume,
 ): Promise<boolean> {
   for (const name of await keyFileNames(files, folder)) {
-    if (await isWhole(files, `${keyFolder({ folder })}/${name}`, name, keys)) return false;
+    if (await isWhole(files, `${keyFolder({ folder })}/${name}`, keys)) return false;
   }
   await files.makeFolder(keyFolder({ folder }));
   await publishKeyFile(files, folder, keys, keyFile);
@@ -42,12 +42,7 @@ async function keyFileNames(files: Files, folder: string): Promise<string[]> {
 }
 
 /** A key file's name derives from its content. */
-async function isWhole(
-  files: Files,
-  path: string,
-  name: string,
-  keys: VolumeKeys,
-): Promise<boolean> {
+async function isWhole(files: Files, path: string, keys: VolumeKeys): Promise<boolean> {
   const bytes = await readWhole(files, path, MAX_KEY_FILE_BYTES).catch(() => null);
-  return bytes !== null && keys.maintenance.fileName('key', sha256(bytes)) === name;
+  return bytes !== null && isOwnKeyFile({ keys }, { path, bytes: bytes.length }, bytes);
 }

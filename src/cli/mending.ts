@@ -16,6 +16,7 @@ import {
 } from '../repair/scrub.js';
 import { openRemote } from '../sync/open-remote.js';
 import type { Remote } from '../sync/remote.js';
+import { RangeSet } from '../volume/ranges.js';
 import type { Volume } from '../volume/volume.js';
 import type { OperationContext } from './control-server.js';
 import { restoreKeyFile } from './key-rescue.js';
@@ -180,33 +181,20 @@ function maxOverlap(findings: readonly Finding[]): number {
 /** What of the disk cannot be read: of what merely cannot be verified, each block is read by its own tag. */
 async function lostOnDisk(volume: Volume, ranges: readonly LostRange[]): Promise<DiskRange[]> {
   const { blockBytes } = volume;
-  const lost: DiskRange[] = [];
+  const lost = new RangeSet();
   const doubtful: DiskRange[] = [];
-  const rangeOf = (block: number, count: number): DiskRange => {
-    return { offset: block * blockBytes, bytes: count * blockBytes };
-  };
   for (const { group, from, to } of ranges) {
     const found = await volume.blocksIn(group, from, to, (block, count) => {
-      lost.push(rangeOf(block, count));
+      lost.add(block * blockBytes, (block + count) * blockBytes);
     });
-    doubtful.push(...found.map(({ block, count }) => rangeOf(block, count)));
-  }
-  lost.push(...(await unreadableIn(volume, doubtful)));
-  return merged(lost);
-}
-
-/** In ascending order; those that touch or overlap as one. */
-function merged(ranges: readonly DiskRange[]): DiskRange[] {
-  const all: { offset: number; bytes: number }[] = [];
-  for (const { offset, bytes } of ranges.toSorted((a, b) => a.offset - b.offset)) {
-    const last = all.at(-1);
-    if (last && last.offset + last.bytes >= offset) {
-      last.bytes = Math.max(last.bytes, offset + bytes - last.offset);
-    } else {
-      all.push({ offset, bytes });
+    for (const { block, count } of found) {
+      doubtful.push({ offset: block * blockBytes, bytes: count * blockBytes });
     }
   }
-  return all;
+  for (const { offset, bytes } of await unreadableIn(volume, doubtful)) {
+    lost.add(offset, offset + bytes);
+  }
+  return lost.take(lost.size).map(({ start, end }) => ({ offset: start, bytes: end - start }));
 }
 
 /** Fetches chunk files from a remote into the folder of half-done ones. */

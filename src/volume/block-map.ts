@@ -8,10 +8,10 @@
  * - Changes are made by one caller at a time (the write path holds its lock): `prepare` pages in, then
  *   `set` and `clear` work at once. Reads may come at any time between.
  */
+import { isChunkvolError } from '../base/errors.js';
 import { NODE_BYTES, NODE_FANOUT, type MapNode } from '../format/map-node.js';
 import type { MapPointer } from '../format/snapshot.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
-import { isChunkvolError } from '../base/errors.js';
 import { MAX_CACHED_NODES } from './limits.js';
 import type { Range } from './ranges.js';
 

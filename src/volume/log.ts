@@ -139,7 +139,8 @@ export class Log {
    * slots that it names must be durable.
    */
   appendRecords(writer: GroupWriter, entries: readonly (StateEntry | MoveEntry)[]): void {
-    this.begin(writer, encodeCommitBody(entries), this.recordPieces(entries), 0, 0);
+    const body = encodeCommitBody(entries);
+    this.begin(writer, body, pieces(body.length, 0, 0, 0), 0, 0);
     this.finish(writer);
   }
 

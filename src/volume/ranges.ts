@@ -1,4 +1,4 @@
-/** A set of block numbers as sorted, disjoint, non-adjacent ranges [start, end). */
+/** A set of whole numbers, of blocks or bytes, as sorted, disjoint, non-adjacent ranges [start, end). */
 
 export interface Range {
   readonly start: number;

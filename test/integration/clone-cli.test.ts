@@ -95,7 +95,7 @@ describe('clone', () => {
   });
 
   it('makes a fork: neither it nor the original takes over the remote of the other', async () => {
-    const remote = path.join(path.dirname(copy), 'remote');
+    const remote = world.path('remote');
     await world.end((await served()).child);
     const { socket, child } = await world.serve(volume);
     await write(socket, pattern(5 * MIB, 5));
