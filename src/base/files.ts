@@ -40,8 +40,10 @@ export interface FileStat {
   readonly kind: 'file' | 'folder' | 'other';
   readonly bytes: number;
   readonly modifiedMs: number;
-  /** Identity of the file on its machine: device and inode number, as text. */
-  readonly identity: string;
+  /** Number of the device that the file is on, as text; another one after a boot, or when it is mounted again. */
+  readonly device: string;
+  /** Inode number, as text: with the device it tells the file from all others of its machine. */
+  readonly inode: string;
 }
 
 export interface Files {

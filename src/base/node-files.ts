@@ -158,7 +158,8 @@ export const nodeFiles: Files = {
         kind: stat.isFile() ? 'file' : stat.isDirectory() ? 'folder' : 'other',
         bytes: stat.size,
         modifiedMs: stat.mtimeMs,
-        identity: `${stat.dev}:${stat.ino}`,
+        device: String(stat.dev),
+        inode: String(stat.ino),
       };
     });
   },

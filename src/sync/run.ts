@@ -128,7 +128,7 @@ class SyncRun {
     const { url } = this.remote;
     if (!url.startsWith('/')) return;
     const [here, there] = await Promise.all([files.stat(folder), files.stat(url)]);
-    if (here === null || here.identity !== there?.identity) return;
+    if (here === null || here.inode !== there?.inode || here.device !== there.device) return;
     throw new ChunkvolError('usage', `${url} is the volume itself; name another folder to sync to`);
   }
 

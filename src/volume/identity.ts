@@ -1,6 +1,10 @@
 /**
  * Which folder on which machine this is (local/identity): a folder that was copied by hand, perhaps
  * while it was in use, is told from the original. Never synced.
+ *
+ * It is known by inode numbers and not by the device: that has another number after many a boot, and
+ * an original that is taken for a copy has its torn end cut off. Two folders, because at the top of a disk the
+ * first has the same number everywhere.
  */
 import { FOLDERS, type Environment } from '../store/context.js';
 import { publishFile, readWhole } from '../store/publish.js';
@@ -39,9 +43,11 @@ export async function writeIdentity(
 
 async function describe(environment: Pick<Environment, 'files'>, folder: string): Promise<string> {
   const machine = await readWhole(environment.files, MACHINE_ID_PATH, MAX_BYTES).catch(() => null);
-  const stat = await environment.files.stat(folder);
   const machineId = Buffer.from(machine ?? new Uint8Array(0))
     .toString('utf8')
     .trim();
-  return `${machineId || 'unknown machine'} ${stat?.identity ?? ''}`;
+  const stats = await Promise.all(
+    [folder, `${folder}/${FOLDERS.local}`].map((path) => environment.files.stat(path)),
+  );
+  return [machineId || 'unknown machine', ...stats.map((stat) => stat?.inode ?? '')].join(' ');
 }

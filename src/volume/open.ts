@@ -8,13 +8,7 @@ import { isChunkvolError } from '../base/errors.js';
 import type { OpenFile } from '../base/files.js';
 import { memberBytes } from '../erasure/stripe.js';
 import { disposeGroup } from '../store/birth.js';
-import {
-  chunkFolder,
-  FOLDERS,
-  rootFolder,
-  type Environment,
-  type StoreContext,
-} from '../store/context.js';
+import type { Environment, StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
 import type { UnlockedVolume } from '../store/key-files.js';
 import { OpenFiles } from '../store/open-files.js';
@@ -33,6 +27,7 @@ import { ReadEpochs } from './read-epochs.js';
 import { recover, type Recovered } from './recovery.js';
 import { Retention } from './retention.js';
 import { Roots } from './roots.js';
+import { asideFolder, setAside, setTailAside } from './set-aside.js';
 import { SnapshotDevices } from './snapshot-devices.js';
 import { Snapshots } from './snapshots.js';
 import { Space } from './space.js';
@@ -76,13 +71,19 @@ export async function openVolume(
   if (unlocked.keyFile.counter < recovered.base.keyCounter) {
     onNotice('the key file is older than the volume: passphrases removed since then still open it');
   }
-  if (!readOnly) await settleFolder(context, recovered);
-  const opened = assemble(context, slots, recovered, unlocked, readOnly, onNotice);
-  if (readOnly) return opened.volume;
+  if (!readOnly) await settleFolder(context, recovered, onNotice);
+  const { volume, cutGroups } = assemble(context, slots, recovered, unlocked, readOnly, onNotice);
+  if (readOnly) return volume;
   // What was missing is missed no more when all that is left of it is sealed.
-  const isWhole = !(isCopy || acceptLoss) || (await isSealed(opened.cutGroups));
-  if (identity !== 'same' && isWhole) await writeIdentity(environment, folder);
-  return opened.volume;
+  const isWhole = !(isCopy || acceptLoss) || (await isSealed(cutGroups));
+  try {
+    if (identity !== 'same' && isWhole) await writeIdentity(environment, folder);
+  } catch (error) {
+    // Groups are being sealed in the background, and the folder's lock is about to go.
+    await volume.close().catch(() => undefined);
+    throw error;
+  }
+  return volume;
 }
 
 /** Waits for the seals under way; false when one did not come about, which the notices have told. */
@@ -94,13 +95,20 @@ function isSealed(cutGroups: CutGroups): Promise<boolean> {
 }
 
 /** Makes what was recovered durable, and takes away what does not count. */
-async function settleFolder(context: StoreContext, recovered: Recovered): Promise<void> {
+async function settleFolder(
+  context: StoreContext,
+  recovered: Recovered,
+  onNotice: (line: string) => void,
+): Promise<void> {
   for (const { group } of recovered.cut) {
     const known = recovered.base.groups.find(({ ordinal }) => ordinal === group.ordinal);
+    if (recovered.isLossy) await setTailAside(context, group);
     await renewTail(context, group, Math.min(known?.end ?? 0, group.end));
   }
   for (const group of recovered.empty) await disposeGroup(context, group.paths);
   if (recovered.astray.length > 0) await setAside(context, recovered.astray);
+  const isKept = recovered.isLossy || recovered.astray.length > 0;
+  if (isKept) onNotice(`what could not be read is kept in ${asideFolder(context)}`);
 }
 
 /**
@@ -141,21 +149,6 @@ async function rewrite(file: OpenFile, from: number, to: number): Promise<void> 
     const bytes = new Uint8Array(Math.min(MIB, to - at));
     const got = await file.read(bytes, at);
     await file.write(bytes.subarray(0, got), at);
-  }
-}
-
-/**
- * Files that a loss leaves behind are kept, out of the way, in local/set-aside: once it is accepted they
- * tell of it no more.
- */
-async function setAside(context: StoreContext, paths: readonly string[]): Promise<void> {
-  const folder = `${context.folder}/${FOLDERS.local}/set-aside`;
-  await context.files.makeFolder(folder);
-  for (const path of paths) {
-    await context.files.rename(path, `${folder}/${path.slice(path.lastIndexOf('/') + 1)}`);
-  }
-  for (const each of [folder, chunkFolder(context), rootFolder(context)]) {
-    await context.files.syncFolder(each);
   }
 }
 

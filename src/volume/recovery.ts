@@ -69,6 +69,8 @@ export interface Recovered {
   readonly cut: { group: Group; point: LogPoint | null }[];
   /** Groups that hold nothing. */
   readonly empty: Group[];
+  /** Whether commits that had been durable are not there: what lies behind the log's end may be theirs. */
+  readonly isLossy: boolean;
   /** Files of what was lost, or came after it: nothing leads to them any more. */
   readonly astray: string[];
 }
@@ -181,6 +183,7 @@ class Recovery {
       nextOrdinal: forward.nextOrdinal,
       cut,
       empty: forward.empty,
+      isLossy: forward.isLossy,
       astray: forward.astray,
     };
   }
@@ -272,6 +275,11 @@ class RollForward {
       makeNodeReader(slots, groups),
       liveAccount(groups, this.heads),
     );
+  }
+
+  /** Whether anything says of a commit behind the end that it was durable. */
+  get isLossy(): boolean {
+    return this.durableUpTo >= this.point.sequence;
   }
 
   /** Files that the log does not lead to any more. */
@@ -518,7 +526,7 @@ class RollForward {
   }
 
   private checkDurable(): void {
-    if (this.durableUpTo < this.point.sequence) return;
+    if (!this.isLossy) return;
     const lost = this.durableUpTo - this.point.sequence + 1;
     const message = `${lost} flushed commits from number ${this.point.sequence} on cannot be read`;
     if (!mayMiss(this.options)) throw flushedDataMissing(message);
@@ -567,13 +575,14 @@ class RollForward {
     }
   }
 
-  /** A group that was born and never written to: the log ends where it ended before. */
+  /** A group that was born and never written to, or that lost its first commit: the log ends where it ended before. */
   private dropEmptyTail(): void {
     const tail = this.groups.find(this.point.ordinal);
     const found = tail && this.catalog.groups.get(toHex(tail.id));
     if (!tail || !found || tail.state !== 'cut' || tail.end > 0) return;
     const { ordinal, cut } = found.header.predecessor;
     this.groups.remove(tail.ordinal);
+    if (this.isLossy) this.unreached.push(found);
     this.point = { ...this.point, ordinal, address: cut };
   }
 

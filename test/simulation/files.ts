@@ -185,7 +185,8 @@ export class SimulatedFiles implements Files {
         kind: content ? 'file' : 'folder',
         bytes: content?.size ?? 0,
         modifiedMs: content?.modifiedMs ?? 0,
-        identity: `${this.machine}:${path}`,
+        device: this.machine,
+        inode: `${this.machine}:${path}`,
       };
     });
   }

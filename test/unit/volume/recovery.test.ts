@@ -40,7 +40,10 @@ async function crash(folder: string, volume: Volume): Promise<void> {
   const kept = temporaryFolder();
   fs.cpSync(folder, kept, { recursive: true });
   await volume.close().catch(() => undefined);
-  for (const name of fs.readdirSync(folder)) fs.rmSync(`${folder}/${name}`, { recursive: true });
+  // The folders stay: others in their place would be a copy.
+  for (const sub of fs.readdirSync(folder)) {
+    for (const path of filesOf(`${folder}/${sub}`)) fs.rmSync(path, { recursive: true });
+  }
   fs.cpSync(kept, folder, { recursive: true });
 }
 
@@ -251,6 +254,24 @@ describe('a folder that was copied by hand while in use', () => {
     // As a volume of its own it goes on from there.
     const { volume: again } = await opened(copy);
     await expectOldBlocks(again);
+  });
+
+  it('keeps what lies behind its end', async () => {
+    const copy = await tornCopy();
+    const before = new Map(filesOf(`${copy}/chunks`).map((path) => [path, fs.readFileSync(path)]));
+    const { volume, notices } = await opened(copy);
+    expect(notices).toContain(`is kept in ${copy}/local/set-aside`);
+    const kept = filesOf(`${copy}/local/set-aside`).filter((path) => path.includes('.from-'));
+    expect(kept.length).toBe(GEOMETRY.data);
+    for (const path of kept) {
+      const [, name, from] = /([0-9a-f]{32}\.open)\.from-(\d+)$/.exec(path)!;
+      const tail = before.get(`${copy}/chunks/${name!}`)!.subarray(Number(from));
+      expect(tail.length).toBeGreaterThan(0);
+      expect(Buffer.compare(fs.readFileSync(path), tail)).toBe(0);
+    }
+    await volume.close();
+    const { notices: later } = await opened(copy);
+    expect(later).toBe('');
   });
 
   it('is missing flushed data where nothing tells that it is a copy', async () => {
