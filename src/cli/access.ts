@@ -3,7 +3,8 @@
  * or, when nobody does, by opening the volume for them. A volume that does not open can still be
  * mended.
  */
-import { isChunkvolError } from '../base/errors.js';
+import { errorMessage, isChunkvolError } from '../base/errors.js';
+import type { Tolerance } from '../volume/recovery.js';
 import { ControlClient } from './control-client.js';
 import type { OperationContext } from './control-server.js';
 import { mendClosed } from './mending-closed.js';
@@ -58,23 +59,49 @@ function mend(
 ): Promise<unknown> {
   const work = (call: Call): Promise<unknown> => call(name, args);
   return access(folder, options, work, async (held, context) => {
-    const session = await openUnlessLost(held, options);
+    const session = await openIfWhole(held, options);
     if (session) return workIn(session, context, work);
-    const first = await mendClosed(held, name, args, { ...context, send: () => Promise.resolve() });
-    if (name === 'scrub') return first;
-    // What has been repaired must open, and goes through the ordinary repair then.
-    const second = (await workHere(held, options, context, work)) as RepairOutcome;
-    return bothRepairs(first as RepairOutcome, second);
+    const closed = await mendClosed(held, name, args, {
+      ...context,
+      send: () => Promise.resolve(),
+    });
+    const open = (tolerance: Tolerance): Promise<unknown> =>
+      workHere(held, { ...options, tolerance }, context, work);
+    if (name === 'repair') return repairOpened(closed as RepairOutcome, open);
+    // Where all chunk files of the newest closed root are good, it is the log's end that is missing.
+    return closed.damages.length > 0 ? closed : open('torn-copy');
   });
 }
 
-/** null where more is missing than the volume can be opened without. */
-async function openUnlessLost(held: HeldVolume, options: AccessOptions): Promise<Session | null> {
+/**
+ * null where it does not open in its newest state: an older one, which a copy and whoever only reads are
+ * given, would be found good, or be mended, in its stead.
+ */
+async function openIfWhole(held: HeldVolume, options: AccessOptions): Promise<Session | null> {
+  const notices: string[] = [];
+  const onNotice = (line: string): void => void notices.push(line);
+  const settings = { ...options, acceptLoss: false, tolerance: 'none' as const, onNotice };
   try {
-    return await openHere(held, options);
+    const session = await openHeld(held, settings);
+    notices.forEach(remarkOn(options));
+    return session;
   } catch (error) {
     if (isChunkvolError(error, 'lost', 'flushed-data-missing')) return null;
     throw error;
+  }
+}
+
+/** What has been repaired must open, and goes through the ordinary repair then. */
+async function repairOpened(
+  closed: RepairOutcome,
+  open: (tolerance: Tolerance) => Promise<unknown>,
+): Promise<RepairOutcome> {
+  const tolerance = closed.unrepaired.length === 0 ? 'torn-copy' : 'none';
+  try {
+    return bothRepairs(closed, (await open(tolerance)) as RepairOutcome);
+  } catch (error) {
+    if (!isChunkvolError(error, 'lost', 'flushed-data-missing')) throw error;
+    return { ...closed, shut: errorMessage(error) };
   }
 }
 

@@ -1,4 +1,5 @@
 /** What scrub and repair tell the user, and the status they end with. */
+import { ChunkvolError } from '../base/errors.js';
 import { ToldFailure } from './exit.js';
 import type { RepairOutcome, ScrubOutcome } from './mending.js';
 import { print, remark, type GlobalOptions } from './options.js';
@@ -23,15 +24,19 @@ export function reportScrub(options: GlobalOptions, outcome: ScrubOutcome): void
   throw new ToldFailure(hopeless ? LOST_STATUS : FAILED_STATUS);
 }
 
-/** Throws ToldFailure: status 4 when contents of the disk are lost, 1 when something is left to mend. */
+/**
+ * Throws ToldFailure: status 4 when contents of the disk are lost, 1 when something is left to mend; and
+ * 'flushed-data-missing' where the volume does not open all the same.
+ */
 export function reportRepair(options: GlobalOptions, outcome: RepairOutcome): void {
-  const { lost, unrepaired } = outcome;
+  const { lost, unrepaired, shut } = outcome;
   const mended = whatWasMended(outcome);
   for (const line of mended) remark(options, line);
   outcome.notes.forEach(print);
   for (const line of unrepaired) print(`not repaired: ${line}`);
   for (const { offset, bytes } of lost)
     print(`lost: bytes ${offset} to ${offset + bytes} of the disk`);
+  if (shut !== null) throw new ChunkvolError('flushed-data-missing', shut);
   if (lost.length > 0) throw new ToldFailure(LOST_STATUS);
   if (unrepaired.length > 0) throw new ToldFailure(FAILED_STATUS);
   remark(options, `${checked(outcome)}: all ${mended.length === 0 ? 'was good' : 'is good again'}`);

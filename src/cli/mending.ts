@@ -62,6 +62,8 @@ export interface RepairOutcome extends ScrubOutcome {
   readonly unrepaired: readonly string[];
   /** Ranges of the disk whose contents are gone, in bytes. */
   readonly lost: readonly DiskRange[];
+  /** Why the volume does not open all the same; null when it does. */
+  readonly shut: string | null;
   /** Why the remote could not help, one line each. */
   readonly notes: readonly string[];
 }
@@ -113,6 +115,7 @@ export async function runRepair(
     restoredKeyFile: await restoreKeyFile(files, folder, host.unlocked),
     unrepaired: report.unrepaired.map(({ path, reason }) => `${path}: ${reason}`),
     lost,
+    shut: null,
     notes,
   };
 }

@@ -8,6 +8,7 @@ import { systemLocks, type FolderLock } from '../base/lock.js';
 import type { Environment } from '../store/context.js';
 import { unlock, type UnlockedVolume } from '../store/key-files.js';
 import { openVolume } from '../volume/open.js';
+import type { Tolerance } from '../volume/recovery.js';
 import { giveUpReserve } from '../volume/space.js';
 import type { Volume } from '../volume/volume.js';
 import { systemEnvironment } from './environment.js';
@@ -16,6 +17,8 @@ import { readCredential, type CredentialSources } from './passphrase.js';
 export interface OpenSettings {
   readonly readOnly?: boolean | undefined;
   readonly acceptLoss?: boolean | undefined;
+  /** Without `acceptLoss`; otherwise as for `openVolume`. */
+  readonly tolerance?: Tolerance | undefined;
   readonly onNotice?: (line: string) => void;
 }
 
@@ -61,11 +64,11 @@ export async function openHeld(
   options: OpenSettings,
 ): Promise<Session> {
   const { environment, folder, unlocked } = held;
-  const { readOnly = false, acceptLoss = false, onNotice } = options;
+  const { readOnly = false, acceptLoss = false, tolerance, onNotice } = options;
   const volume = await openVolume(environment, folder, {
     unlocked,
     readOnly,
-    acceptLoss,
+    tolerance: acceptLoss ? 'loss' : tolerance,
     ...(onNotice && { onNotice }),
   });
   return { environment, folder, volume, unlocked, close: () => volume.close() };

@@ -111,8 +111,8 @@ export async function footerAt(
   path: string,
   name: string,
 ): Promise<FooterBody | null> {
-  return withFile(context, path, null, (file) => {
-    return readFooter(context.keys.maintenance, file, name);
+  return withFile(context, path, null, async (file) => {
+    return readFooter(context.keys.maintenance, file, name, await file.size());
   });
 }
 

@@ -77,14 +77,17 @@ export function sealFooter(
   return Buffer.concat([body, sealRecord(keys.trailer, nonce, trailer, AAD.trailer)]);
 }
 
-/** The footer of an open file that should have the final name `name`; null when it does not hold one. */
+/**
+ * The footer of an open file that should have the final name `name`, and end at `fileBytes`; null when it
+ * does not hold one.
+ */
 export async function readFooter(
   keys: MaintenanceKeys,
   file: OpenFile,
   name: string,
+  fileBytes: number,
 ): Promise<FooterBody | null> {
   const nonce = nameNonce(name);
-  const fileBytes = await file.size();
   const sealedTrailer = await readExactly(file, fileBytes - TRAILER_BYTES, TRAILER_BYTES);
   const trailerPlain = sealedTrailer && openRecord(keys.trailer, nonce, sealedTrailer, AAD.trailer);
   const trailer = trailerPlain && decodeOrNull(() => decodeTrailer(trailerPlain));

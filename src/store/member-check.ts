@@ -19,7 +19,7 @@ import { readFooter, readHeader } from './chunk-meta.js';
 import type { StoreContext } from './context.js';
 import { memberName, type Group } from './group.js';
 import { memberDigest, parityCounter, unitMac } from './parity.js';
-import { sealedBytes } from './seal.js';
+import { plausibleSizes, sealedBytes } from './seal.js';
 
 /** A manifest that counts, and its own bytes. */
 export interface GroupManifest {
@@ -290,14 +290,21 @@ function isManifestOf(context: StoreContext, group: Group, manifest: Manifest): 
   );
 }
 
-function readFooterOf(
+/** At the end of the file or, when bytes have come to stand behind that, where it should be. */
+async function readFooterOf(
   context: StoreContext,
   group: Group,
   place: number,
   file: OpenFile,
 ): Promise<FooterBody | null> {
   const name = memberName(context, group.id, group.sealId, place);
-  return orNull(readFooter(context.keys.maintenance, file, name));
+  const fileBytes = await file.size();
+  const proper = plausibleSizes(group, place).filter((bytes) => bytes < fileBytes);
+  for (const end of [fileBytes, ...proper]) {
+    const footer = await orNull(readFooter(context.keys.maintenance, file, name, end));
+    if (footer) return footer;
+  }
+  return null;
 }
 
 /** null where the file cannot be opened. */

@@ -103,15 +103,17 @@ export function sealedBytes(
   return memberBytes(group.geometry, plan.end, place) + footerBytes(group.geometry, rows);
 }
 
-/** Whether a sealed member's file can have this size: short or full, for all that a root says of it. */
+/** The sizes that a sealed member's file can have: short or full, for all that a root says of it. */
+export function plausibleSizes(group: Pick<Group, 'geometry' | 'end'>, place: number): number[] {
+  return [false, true].map((full) => sealedBytes(group, { end: group.end, full }, place));
+}
+
 export function plausibleSize(
   group: Pick<Group, 'geometry' | 'end'>,
   place: number,
   bytes: number,
 ): boolean {
-  return [false, true].some(
-    (full) => sealedBytes(group, { end: group.end, full }, place) === bytes,
-  );
+  return plausibleSizes(group, place).includes(bytes);
 }
 
 /**

@@ -24,7 +24,7 @@ import { LogEnd } from './log-end.js';
 import { Measures } from './measures.js';
 import { makeNodeReader } from './node-reader.js';
 import { ReadEpochs } from './read-epochs.js';
-import { recover, type Recovered } from './recovery.js';
+import { recover, type Recovered, type Tolerance } from './recovery.js';
 import { Retention } from './retention.js';
 import { Roots } from './roots.js';
 import { asideFolder, setAside, setTailAside } from './set-aside.js';
@@ -41,8 +41,8 @@ export interface OpenOptions {
   readonly unlocked: UnlockedVolume;
   /** Nothing in the folder is changed, and no write is taken. */
   readonly readOnly?: boolean;
-  /** Open although flushed writes are missing. */
-  readonly acceptLoss?: boolean;
+  /** Who only reads is shown whatever is there, unless this says otherwise; who writes, a copy's torn end. */
+  readonly tolerance?: Tolerance | undefined;
   /** Told, one line each, what is worth knowing and is no error. */
   readonly onNotice?: (line: string) => void;
 }
@@ -53,7 +53,8 @@ export async function openVolume(
   folder: string,
   options: OpenOptions,
 ): Promise<Volume> {
-  const { unlocked, readOnly = false, acceptLoss = false, onNotice = () => undefined } = options;
+  const { unlocked, readOnly = false, onNotice = () => undefined } = options;
+  const { tolerance = readOnly ? 'loss' : 'torn-copy' } = options;
   const context: StoreContext = {
     ...environment,
     folder,
@@ -67,7 +68,7 @@ export async function openVolume(
   if (isCopy && !readOnly) {
     onNotice(`${folder} is a copy made by hand: it goes on as a writer of its own`);
   }
-  const recovered = await recover(context, slots, { readOnly, acceptLoss, identity, onNotice });
+  const recovered = await recover(context, slots, { readOnly, tolerance, identity, onNotice });
   if (unlocked.keyFile.counter < recovered.base.keyCounter) {
     onNotice('the key file is older than the volume: passphrases removed since then still open it');
   }
@@ -75,7 +76,7 @@ export async function openVolume(
   const { volume, cutGroups } = assemble(context, slots, recovered, unlocked, readOnly, onNotice);
   if (readOnly) return volume;
   // What was missing is missed no more when all that is left of it is sealed.
-  const isWhole = !(isCopy || acceptLoss) || (await isSealed(cutGroups));
+  const isWhole = !(isCopy || tolerance === 'loss') || (await isSealed(cutGroups));
   try {
     if (identity !== 'same' && isWhole) await writeIdentity(environment, folder);
   } catch (error) {

@@ -12,7 +12,7 @@
  * Nothing is written here but what finishes a seal that was decided already, and the removal of files
  * that never counted. What was flushed is never dropped silently: when commits that are known to have
  * been durable are not there, recovery stops with 'flushed-data-missing', unless told to accept it.
- * A copy, whose files may be torn, and whoever only wants to read get what there is.
+ * A copy, whose files may be torn, and whoever only wants to read usually get what there is.
  */
 import { equalBytes, toHex } from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
@@ -44,9 +44,14 @@ import type { FolderIdentity } from './identity.js';
 import { makeNodeReader } from './node-reader.js';
 import { readReplicatedRoot, rootsFromReplicas } from './replicas.js';
 
+/**
+ * In what folder flushed writes may be missing: in none; in a copy made by hand, whose end may be torn; in any.
+ */
+export type Tolerance = 'none' | 'torn-copy' | 'loss';
+
 export interface RecoveryOptions {
   readonly readOnly: boolean;
-  readonly acceptLoss: boolean;
+  readonly tolerance: Tolerance;
   /** Open files of a folder that was copied by hand, perhaps while in use, may be torn. */
   readonly identity: FolderIdentity;
   readonly onNotice: (line: string) => void;
@@ -687,12 +692,12 @@ function isCopy({ identity }: RecoveryOptions): boolean {
 
 /** Whether what can be read is enough. */
 function mayMiss(options: RecoveryOptions): boolean {
-  return isCopy(options) || options.acceptLoss || options.readOnly;
+  return options.tolerance === 'loss' || (options.tolerance === 'torn-copy' && isCopy(options));
 }
 
 function flushedDataMissing(what: string): ChunkvolError {
   return new ChunkvolError(
     'flushed-data-missing',
-    `${what}; nothing was changed: bring the file back, serve --read-only, or open with --accept-loss`,
+    `${what}; nothing was cut off: bring the file back, serve --read-only, or open with --accept-loss`,
   );
 }

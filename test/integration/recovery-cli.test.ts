@@ -115,6 +115,7 @@ describe.each(LOSSES)('an open file that %s', (_, inflict) => {
     const refusals = [
       await sandbox.serveFailing(volume),
       await sandbox.run(sandbox.on(volume, 'sync', sandbox.path('copy'))),
+      await sandbox.run(sandbox.on(volume, 'scrub')),
       await sandbox.run(sandbox.on(volume, 'repair')),
     ];
     for (const refusal of refusals) expectFailure(refusal, 4, /--accept-loss/, { remarks: true });

@@ -216,8 +216,8 @@ async function meet(files: SimulatedFiles, dice: Dice): Promise<void> {
   const unlocked = context && (await orClear(unlock(files, FOLDER, keyFile)));
   if (!context || !unlocked) return;
   const readOnly = dice.chance(0.3);
-  const acceptLoss = dice.chance(0.5);
-  const volume = await orClear(openVolume(context, FOLDER, { unlocked, readOnly, acceptLoss }));
+  const tolerance = dice.chance(0.5) ? 'loss' : undefined;
+  const volume = await orClear(openVolume(context, FOLDER, { unlocked, readOnly, tolerance }));
   if (!volume) return;
   await use(volume, readOnly, dice);
   await orClear(scrubGroups(volume.context, volume.groups()));

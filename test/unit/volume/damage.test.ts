@@ -109,7 +109,7 @@ async function demandWarning(world: World, flushed: World['oracle']): Promise<vo
   await reader.adopt(onlyRead.value, true);
   await onlyRead.value.close();
   expect(reader.files.snapshot(FOLDER)).toEqual(untouched);
-  const accepted = await world.open({ acceptLoss: true });
+  const accepted = await world.open({ tolerance: 'loss' });
   if (accepted.kind === 'failed') throw world.explained(accepted.error);
   if (accepted.kind !== 'worked') return;
   await world.adopt(accepted.value, true);

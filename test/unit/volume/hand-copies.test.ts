@@ -37,7 +37,7 @@ async function openCopy(copy: World): Promise<Attempt<Volume>> {
   const opened = await copy.open();
   const isMissing =
     opened.kind === 'failed' && isChunkvolError(opened.error, 'flushed-data-missing');
-  return isUnknown && isMissing ? copy.open({ acceptLoss: true }) : opened;
+  return isUnknown && isMissing ? copy.open({ tolerance: 'loss' }) : opened;
 }
 
 describe('a copy made by hand while nothing is deleted', () => {

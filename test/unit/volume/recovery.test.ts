@@ -135,7 +135,7 @@ describe('a group that was sealed after a root named it as open', () => {
     await crash(folder, volume);
     for (const path of paths.slice(1)) fs.rmSync(path);
     expect(await failure(folder)).toMatchObject({ code: 'flushed-data-missing' });
-    const { volume: again, notices } = await opened(folder, { acceptLoss: true });
+    const { volume: again, notices } = await opened(folder, { tolerance: 'loss' });
     expect(notices).toContain('needs chunk files that are not here whole');
     await expectAt(again, 0, patterned(64 * KIB, 1));
   });
@@ -278,7 +278,7 @@ describe('a folder that was copied by hand while in use', () => {
     const copy = await tornCopy();
     fs.rmSync(`${copy}/local`, { recursive: true });
     expect(await failure(copy)).toMatchObject({ code: 'flushed-data-missing' });
-    for (const options of [{ readOnly: true }, { acceptLoss: true }]) {
+    for (const options of [{ readOnly: true }, { tolerance: 'loss' as const }]) {
       const { volume } = await opened(copy, options);
       await expectOldBlocks(volume);
       await volume.close();

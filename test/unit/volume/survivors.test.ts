@@ -155,7 +155,7 @@ describe('moves behind the root', () => {
     remove(past, 3);
     const notices: string[] = [];
     const onNotice = (line: string): void => void notices.push(line);
-    const volume = await open(past.folder, { acceptLoss: true, onNotice });
+    const volume = await open(past.folder, { tolerance: 'loss', onNotice });
     onTestFinished(() => volume.close());
     expect(notices.join('\n')).toContain('misses blocks that were moved to it');
     expect(Buffer.compare(await contents(volume), past.expected)).toBe(0);

@@ -1,0 +1,98 @@
+/**
+ * Scrub and repair where the newest groups are lost or damaged as a whole: an older state would open, in a
+ * copy made by hand without a word, and is neither found good nor mended in the newest one's stead.
+ */
+import * as fs from 'node:fs';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { expectFailure, filesIn, fingerprint, Sandbox } from '../support/sandbox.js';
+import { patterned } from '../support/volumes.js';
+
+const MIB = 1024 * 1024;
+
+let sandbox: Sandbox;
+let volume: string;
+let remote: string;
+/** Chunk files of the newest groups. */
+let newest: string[];
+
+beforeEach(async () => {
+  sandbox = new Sandbox();
+  remote = sandbox.path('remote');
+  volume = await sandbox.create(sandbox.path('volume'));
+  await write(0);
+  await write(1);
+  const older = filesIn(volume, 'chunks');
+  await write(2);
+  await write(3);
+  newest = filesIn(volume, 'chunks').filter((name) => !older.includes(name));
+  await sandbox.succeed(sandbox.on(volume, 'sync', remote));
+});
+
+afterEach(() => sandbox.release());
+
+async function write(part: number): Promise<void> {
+  await sandbox.withServer(volume, async (client) => {
+    await client.write(part * MIB, patterned(MIB, part));
+    await client.flush();
+  });
+}
+
+async function expectContents(folder: string): Promise<void> {
+  await sandbox.withServer(folder, async (client) => {
+    for (let part = 0; part < 4; part++) {
+      const bytes = await client.read(part * MIB, MIB);
+      expect(Buffer.compare(bytes, patterned(MIB, part))).toBe(0);
+    }
+  });
+}
+
+describe.each([
+  ['a volume', false],
+  ['a copy made by hand', true],
+])('%s', (_, isCopy) => {
+  let folder: string;
+
+  beforeEach(() => {
+    folder = isCopy ? sandbox.path('copy') : volume;
+    if (isCopy) fs.cpSync(volume, folder, { recursive: true });
+  });
+
+  it('that has lost its newest groups is repaired from a remote, and not otherwise', async () => {
+    for (const name of newest) fs.rmSync(`${folder}/chunks/${name}`);
+    const before = fingerprint(folder);
+    const scrub = await sandbox.run(sandbox.on(folder, 'scrub'));
+    expect(scrub.status).toBe(4);
+    expect(scrub.stdout).toContain('beyond what parity can replace');
+    const repair = await sandbox.run(sandbox.on(folder, 'repair'));
+    expect(repair.status).toBe(4);
+    for (const name of newest)
+      expect(repair.stdout).toContain(`not repaired: ${folder}/chunks/${name}`);
+    expect(repair.stderr).toMatch(/nothing was cut off/);
+    expect(fingerprint(folder)).toEqual(before);
+
+    const empty = sandbox.path('empty');
+    fs.mkdirSync(empty);
+    expectFailure(await sandbox.run(sandbox.on(folder, 'repair', '--from', empty)), 4, /cut off/, {
+      remarks: true,
+    });
+    expect(fingerprint(folder)).toEqual(before);
+
+    await sandbox.succeed(sandbox.on(folder, 'repair', '--from', remote));
+    await sandbox.succeed(sandbox.on(folder, 'scrub'));
+    await expectContents(folder);
+  });
+
+  it('whose newest files are all too long is mended', async () => {
+    const right = newest.map((name) => fs.readFileSync(`${folder}/chunks/${name}`));
+    for (const name of newest) fs.appendFileSync(`${folder}/chunks/${name}`, '\n');
+    const scrub = await sandbox.run(sandbox.on(folder, 'scrub'));
+    expect(scrub.status).toBe(1);
+    for (const name of newest) expect(scrub.stdout).toContain(`${name}: wrong size`);
+    await sandbox.succeed(sandbox.on(folder, 'repair'));
+    for (const [index, name] of newest.entries()) {
+      expect(Buffer.compare(fs.readFileSync(`${folder}/chunks/${name}`), right[index]!)).toBe(0);
+    }
+    await sandbox.succeed(sandbox.on(folder, 'scrub'));
+    await expectContents(folder);
+  });
+});
