@@ -112,6 +112,18 @@ export async function checkMember(
   return (await withFile(context, path, (file) => checker.check(file))) ?? checker.missing();
 }
 
+/** Whether header and footer of every member of a group are right: of what lies between they tell nothing. */
+export async function hasSoundEnds(context: StoreContext, group: Group): Promise<boolean> {
+  for (const [place, path] of group.paths.entries()) {
+    const header = await withFile(context, path, (file) => {
+      return orNull(readHeader(context.keys.maintenance, file));
+    });
+    if (!header || !isHeaderOf(header, group, place)) return false;
+    if (!(await readManifestAt(context, group, place, path))) return false;
+  }
+  return true;
+}
+
 /** Whether the unit of a member needs no file: nothing is in it. */
 export function isEmptyUnit(geometry: Geometry, end: number, place: number, row: number): boolean {
   return unitLength(geometry, end, place, row) <= unitStart(row);
@@ -178,7 +190,7 @@ class MemberChecker {
 
   private async checkHeader(file: OpenFile): Promise<ChunkHeader | null> {
     const header = await orNull(readHeader(this.context.keys.maintenance, file));
-    if (header?.place === this.place && equalBytes(header.groupId, this.group.id)) return header;
+    if (header && isHeaderOf(header, this.group, this.place)) return header;
     this.damages.push({ part: 'header', from: 0, to: HEADER_BYTES });
     return null;
   }
@@ -274,6 +286,10 @@ export function throwIfStopped(signal: AbortSignal | undefined): void {
   if (signal?.aborted) {
     throw new ChunkvolError('interrupted', 'stopped; what was finished stays, run it again');
   }
+}
+
+function isHeaderOf(header: ChunkHeader, group: Group, place: number): boolean {
+  return header.place === place && equalBytes(header.groupId, group.id);
 }
 
 function isManifestOf(context: StoreContext, group: Group, manifest: Manifest): boolean {

@@ -1,7 +1,8 @@
 /**
  * A sync: brings a remote to the newest closed root of a volume, while the disk is in use.
  *
- *   survey -> refuse what is not ours -> seal, pin -> chunk files -> key files -> look again -> root -> read back
+ *   survey -> refuse what is not ours -> seal, pin -> chunk files -> key files -> look again -> root ->
+ *   read root and key files back, also where nothing had to be copied
  *
  * The root goes last and alone, after everything that it needs has been seen there. So an interruption
  * at any point leaves the roots there as whole as they were, and running again finishes the job: names
@@ -35,7 +36,7 @@ import {
   type SyncReport,
   type SyncWork,
 } from './report.js';
-import { localKeyFiles, nameOf, surveyRemote, type Survey } from './survey.js';
+import { isOwnKeyFile, localKeyFiles, nameOf, surveyRemote, type Survey } from './survey.js';
 import {
   newestGeneration,
   refuseFork,
@@ -230,32 +231,47 @@ class SyncRun {
   }
 
   /** Puts the root there, and returns what was there before it. */
-  private async publishRoot(work: SyncWork, before: Survey): Promise<Survey> {
+  private async publishRoot(work: PreparedWork, before: Survey): Promise<Survey> {
     const { head, keyUploads, rootUploads } = work;
     const complete = keyUploads.length + rootUploads.length === 0;
-    if (complete && this.receipt?.root === head.name) return before;
+    const vital = [...work.keyFiles, rootFileOf(head)];
+    const isKnown = complete && this.receipt?.root === head.name;
+    if (isKnown && (await this.damagedThere(vital, head)).length === 0) return before;
     // Long copying may have given another copy the time to sync to the same place.
     const latest = await this.survey();
     this.refuseOthers(latest, head.root);
     this.requireArrival(keyUploads.filter((file) => latest.keys.get(file.path) !== file.bytes));
     await this.upload('root', rootUploads);
-    if (await this.readsBack(head)) return latest;
-    // The size is right and the bytes are not: as it stands, no transfer would replace it.
-    const file = rootFileOf(head);
-    await this.remote.remove([file.path], this.options.signal);
-    await this.upload('root', [file]);
-    if (!(await this.readsBack(head))) this.requireArrival([file]);
+    const damaged = await this.damagedThere(vital, head);
+    if (damaged.length === 0) return latest;
+    // The size is right and the bytes are not: as it stands, no transfer would replace them.
+    const paths = damaged.map((file) => file.path);
+    await this.remote.remove(paths, this.options.signal);
+    await this.upload('root', damaged);
+    this.requireArrival(await this.damagedThere(damaged, head));
+    for (const path of paths) this.notes.push(`${path} was damaged there, and is whole again`);
     return latest;
   }
 
-  private async readsBack(head: RootFile): Promise<boolean> {
-    let same = false;
-    const compare = (_: RemoteFile, bytes: Uint8Array | null): void => {
-      same = bytes !== null && equalBytes(bytes, head.bytes);
+  /**
+   * Those of the files that do not read back as they are here. Without the root or a key file nothing of
+   * the copy opens, and no parity stands in for them.
+   */
+  private async damagedThere(
+    files: readonly RemoteFile[],
+    head: RootFile,
+  ): Promise<readonly RemoteFile[]> {
+    const damaged: RemoteFile[] = [];
+    const rootPath = rootFileOf(head).path;
+    const compare = (file: RemoteFile, bytes: Uint8Array | null): void => {
+      const isRoot = file.path === rootPath;
+      const isRight = (found: Uint8Array): boolean =>
+        isRoot ? equalBytes(found, head.bytes) : isOwnKeyFile(this.context, file, found);
+      if (bytes === null || !isRight(bytes)) damaged.push(file);
     };
     const { signal } = this.options;
-    await fetchEach(this.context, this.remote, [rootFileOf(head)], compare, { signal });
-    return same;
+    await fetchEach(this.context, this.remote, files, compare, { signal });
+    return damaged;
   }
 
   private async upload(phase: SyncPhase, files: readonly RemoteFile[]): Promise<void> {

@@ -96,3 +96,27 @@ describe.each([
     await expectContents(folder);
   });
 });
+
+describe('a restore from a remote that gives other bytes', () => {
+  const zero = (name: string): void => {
+    const path = `${remote}/chunks/${name}`;
+    fs.writeFileSync(path, Buffer.alloc(fs.statSync(path).size));
+  };
+  const restore = (): string[] => {
+    return ['restore', '--key-file', sandbox.keyFile, remote, sandbox.path('restored')];
+  };
+
+  it('rebuilds what parity covers', async () => {
+    zero(newest[0]!);
+    const { stdout } = await sandbox.succeed(restore());
+    expect(stdout).toContain(`rebuilt ${sandbox.path('restored')}/chunks/${newest[0]!}`);
+    await expectContents(sandbox.path('restored'));
+  });
+
+  it('ends with status 4 where there is too much of it', async () => {
+    newest.forEach(zero);
+    const outcome = await sandbox.run(restore());
+    expect(outcome.status).toBe(4);
+    expect(outcome.stdout).toMatch(/^lost: bytes \d+ to \d+ of the disk$/m);
+  });
+});

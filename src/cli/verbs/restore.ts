@@ -3,8 +3,11 @@ import * as path from 'node:path';
 import type { Command } from 'commander';
 import { ChunkvolError } from '../../base/errors.js';
 import { systemLocks } from '../../base/lock.js';
+import { sealedOnly } from '../../repair/scrub.js';
+import { hasSoundEnds } from '../../store/member-check.js';
 import { openRemote } from '../../sync/open-remote.js';
 import { downloadVolume, type RestoreReport } from '../../sync/restore.js';
+import type { Volume } from '../../volume/volume.js';
 import type { OperationContext } from '../control-server.js';
 import { systemEnvironment } from '../environment.js';
 import { ToldFailure } from '../exit.js';
@@ -75,14 +78,15 @@ async function runRestore(url: string, dir: string, options: Options): Promise<v
   remark(options, `the volume in ${folder} is restored`);
 }
 
-/** Rebuilds what did not come, and reads everything back when that is asked for. */
+/** Rebuilds what did not come, or came damaged, and reads everything back when that is asked for. */
 async function complete(
   session: Session,
   report: RestoreReport,
   options: Options,
   context: OperationContext,
 ): Promise<void> {
-  if (report.missing.length === 0 && !options.verify) return;
+  const isWhole = report.missing.length === 0 && (await haveSoundEnds(session.volume));
+  if (isWhole && !options.verify) return;
   const host = { ...session, server: null, attachments: [], served: null };
   const outcome = await operationsOf(host).repair({ from: null }, context);
   reportRepair(options, outcome as RepairOutcome);
@@ -93,6 +97,14 @@ async function complete(
     print(`cannot be read: bytes ${offset} to ${offset + bytes}`);
   if (bad.length > 0) throw new ToldFailure(LOST_STATUS);
   remark(options, `read ${formatBytes(mappedBytes)} back, all good`);
+}
+
+/** Takes a few reads for each file, and finds what is none of the volume's; --verify looks at every byte. */
+async function haveSoundEnds(volume: Volume): Promise<boolean> {
+  for (const group of sealedOnly(volume.groups())) {
+    if (!(await hasSoundEnds(volume.context, group))) return false;
+  }
+  return true;
 }
 
 function parseGeneration(text: string | undefined): number | undefined {

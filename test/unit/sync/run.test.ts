@@ -58,7 +58,7 @@ describe('runSync', () => {
     expect(wholeRoots(volume.context, remote)).toEqual([report.generation]);
     const uploads = remote.log.filter((entry) => entry.startsWith('upload'));
     expect(uploads).toEqual(['upload 6 chunks', 'upload 1 keys', 'upload 1 roots']);
-    expect(remote.log.at(-1)).toBe('download 1 roots');
+    expect(remote.log.at(-1)).toBe('download 2 keys');
     const sizes = [...remote.files.values()].map((bytes) => bytes.length);
     expect(report.copiedBytes).toBe(sizes.reduce((sum, bytes) => sum + bytes, 0));
     expect(report.neededBytes).toBe(6 * 2 ** 20);
@@ -74,12 +74,12 @@ describe('runSync', () => {
     expect(chunks.doneBytes).toBe(chunks.totalBytes);
   });
 
-  it('copies nothing, and fetches nothing, when nothing has changed', async () => {
+  it('copies nothing, and fetches root and key file alone, when nothing has changed', async () => {
     volume.write();
     await sync();
     remote.log.length = 0;
     expect(await sync()).toMatchObject({ copiedFiles: 0, copiedBytes: 0 });
-    expect(remote.log).toEqual(['list keys', 'list roots', 'list chunks']);
+    expect(remote.log).toEqual(['list keys', 'list roots', 'list chunks', 'download 2 keys']);
   });
 
   it('copies kilobytes after a small change', async () => {
@@ -100,7 +100,7 @@ describe('runSync', () => {
     remote.files.set('roots/notes.txt', new Uint8Array(5));
     volume.write();
     await sync();
-    expect(remote.log.filter((entry) => entry === 'download 1 roots')).toHaveLength(3);
+    expect(remote.log.filter((entry) => entry === 'download 1 roots')).toHaveLength(1);
     remote.log.length = 0;
     await sync();
     expect(remote.log).not.toContain('download 1 roots');
@@ -167,6 +167,18 @@ describe('runSync', () => {
     };
     await sync();
     expect(wholeRoots(volume.context, remote)).toHaveLength(1);
+  });
+
+  it.each(['roots', 'keys'])('puts what was damaged in %s there once more', async (folder) => {
+    volume.write();
+    await sync();
+    const [name] = remote.names(folder) as [string];
+    const whole = Buffer.from(remote.files.get(name)!);
+    remote.files.get(name)!.fill(0);
+    const report = await sync();
+    expect(report.notes).toEqual([`${name} was damaged there, and is whole again`]);
+    expect(Buffer.compare(remote.files.get(name)!, whole)).toBe(0);
+    expect((await sync()).notes).toEqual([]);
   });
 });
 
