@@ -1,13 +1,13 @@
-/** Key files that are gone, put back by who still has them: a process with the volume open, or a remote. */
-import { ChunkvolError } from '../base/errors.js';
+/** Key files that are gone or damaged, put back by who still has them: a process with the volume open, or a remote. */
+import { isChunkvolError } from '../base/errors.js';
 import type { Files } from '../base/files.js';
+import type { Credential } from '../crypto/key-slot.js';
 import { MAX_KEY_FILE_BYTES } from '../format/key-file.js';
-import type { VolumeKeys } from '../crypto/key-schedule.js';
-import { FOLDERS, keyFolder, NAME_PATTERN } from '../store/context.js';
-import { publishKeyFile, type UnlockedVolume } from '../store/key-files.js';
-import { readWhole } from '../store/publish.js';
+import { FOLDERS, keyFolder } from '../store/context.js';
+import { ownKeyFiles, publishKeyFile, unlock, type UnlockedVolume } from '../store/key-files.js';
+import { fetchEach, fetchFolder, removeEach } from '../sync/fetch.js';
 import type { Remote } from '../sync/remote.js';
-import { isOwnKeyFile } from '../sync/survey.js';
+import { listNamed } from '../sync/survey.js';
 
 /** Publishes the key file with which the volume was opened when none of this volume is left. */
 export async function restoreKeyFile(
@@ -15,34 +15,52 @@ export async function restoreKeyFile(
   folder: string,
   { keys, keyFile }: UnlockedVolume,
 ): Promise<boolean> {
-  for (const name of await keyFileNames(files, folder)) {
-    if (await isWhole(files, `${keyFolder({ folder })}/${name}`, keys)) return false;
-  }
+  // One that cannot be read is as good as none.
+  const left = await ownKeyFiles({ files, folder, keys }).catch(() => []);
+  if (left.length > 0) return false;
   await files.makeFolder(keyFolder({ folder }));
   await publishKeyFile(files, folder, keys, keyFile);
   return true;
 }
 
-/** Copies the remote's key files here when there are none at all. Throws as Remote does; 'not-a-volume'. */
-export async function fetchKeyFiles(files: Files, folder: string, remote: Remote): Promise<void> {
-  if ((await keyFileNames(files, folder)).length > 0) return;
-  const found = await remote.list(FOLDERS.keys);
-  const paths = found.filter(({ bytes }) => bytes <= MAX_KEY_FILE_BYTES).map(({ path }) => path);
-  if (paths.length === 0) {
-    throw new ChunkvolError(
-      'not-a-volume',
-      `there is no key file in ${folder}, and none on ${remote.url}`,
-    );
+/**
+ * Unlocks a volume that its own key files do not open, with those of a remote, and puts them back. Where a whole
+ * one is here it is the credential that is wrong. Throws what `unlock` throws, and as Remote does.
+ */
+export async function unlockFrom(
+  files: Files,
+  folder: string,
+  remote: Remote,
+  credential: Credential,
+): Promise<UnlockedVolume> {
+  try {
+    return await unlock(files, folder, credential);
+  } catch (error) {
+    if (!isChunkvolError(error, 'wrong-key', 'damaged', 'not-a-volume')) throw error;
+    const unlocked = await unlockThere(files, folder, remote, credential);
+    if (!unlocked || !(await restoreKeyFile(files, folder, unlocked))) throw error;
+    return unlocked;
   }
-  await remote.download(folder, paths);
 }
 
-async function keyFileNames(files: Files, folder: string): Promise<string[]> {
-  return (await files.list(keyFolder({ folder }))).filter((name) => NAME_PATTERN.test(name));
-}
-
-/** A key file's name derives from its content. */
-async function isWhole(files: Files, path: string, keys: VolumeKeys): Promise<boolean> {
-  const bytes = await readWhole(files, path, MAX_KEY_FILE_BYTES).catch(() => null);
-  return bytes !== null && isOwnKeyFile({ keys }, { path, bytes: bytes.length }, bytes);
+/** null where the credential opens nothing there either. */
+async function unlockThere(
+  files: Files,
+  folder: string,
+  remote: Remote,
+  credential: Credential,
+): Promise<UnlockedVolume | null> {
+  const found = await listNamed(remote, FOLDERS.keys, MAX_KEY_FILE_BYTES);
+  const volume = { files, folder };
+  const fetched = fetchFolder(volume, remote.url);
+  await fetchEach(volume, remote, found, () => undefined, { keep: true });
+  try {
+    return await unlock(files, fetched, credential);
+  } catch (error) {
+    if (isChunkvolError(error, 'wrong-key', 'damaged', 'not-a-volume')) return null;
+    throw error;
+  } finally {
+    const paths = found.map(({ path }) => path);
+    await removeEach(volume, fetched, paths);
+  }
 }

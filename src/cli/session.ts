@@ -6,12 +6,14 @@ import { isChunkvolError } from '../base/errors.js';
 import type { Files } from '../base/files.js';
 import { systemLocks, type FolderLock } from '../base/lock.js';
 import type { Environment } from '../store/context.js';
-import { unlock, type UnlockedVolume } from '../store/key-files.js';
+import { removeOlderKeyFiles, unlock, type UnlockedVolume } from '../store/key-files.js';
+import { openRemote } from '../sync/open-remote.js';
 import { openVolume } from '../volume/open.js';
 import type { Tolerance } from '../volume/recovery.js';
 import { giveUpReserve } from '../volume/space.js';
 import type { Volume } from '../volume/volume.js';
 import { systemEnvironment } from './environment.js';
+import { unlockFrom } from './key-rescue.js';
 import { readCredential, type CredentialSources } from './passphrase.js';
 
 export interface OpenSettings {
@@ -22,7 +24,12 @@ export interface OpenSettings {
   readonly onNotice?: (line: string) => void;
 }
 
-export interface SessionOptions extends CredentialSources, OpenSettings {}
+/** Where key files come from when those of the folder open nothing; canonical URL. */
+export interface KeySource {
+  readonly keysFrom?: string | null;
+}
+
+export interface SessionOptions extends CredentialSources, OpenSettings, KeySource {}
 
 /** A volume that is this process's to work on, open or not. */
 export interface HeldVolume {
@@ -40,11 +47,19 @@ export interface Session extends Omit<HeldVolume, 'lock'> {
 }
 
 /** Throws ChunkvolError: 'wrong-key', 'in-use', 'io'. The caller releases the lock. */
-export async function holdVolume(folder: string, sources: CredentialSources): Promise<HeldVolume> {
+export async function holdVolume(
+  folder: string,
+  sources: CredentialSources & KeySource,
+): Promise<HeldVolume> {
   const environment = systemEnvironment();
+  const { files } = environment;
+  const { keysFrom = null } = sources;
   const credential = await readCredential(sources);
-  const unlocked = await unlock(environment.files, folder, credential);
-  const lock = await lockFolder(folder, environment.files);
+  const unlocked =
+    keysFrom === null
+      ? await unlock(files, folder, credential)
+      : await unlockFrom(files, folder, openRemote(keysFrom), credential);
+  const lock = await lockFolder(folder, files);
   return { environment, folder, unlocked, lock };
 }
 
@@ -65,6 +80,9 @@ export async function openHeld(
 ): Promise<Session> {
   const { environment, folder, unlocked } = held;
   const { readOnly = false, acceptLoss = false, tolerance, onNotice } = options;
+  const keyPlace = { ...environment, folder, keys: unlocked.keys };
+  // They open nothing any more; one that cannot be removed now keeps nobody out.
+  if (!readOnly) await removeOlderKeyFiles(keyPlace).catch(() => undefined);
   const volume = await openVolume(environment, folder, {
     unlocked,
     readOnly,

@@ -14,8 +14,14 @@ export function chosenFolder(option: string | undefined): string {
   return path.resolve(option ?? (process.env[VOLUME_VARIABLE] || '.'));
 }
 
-/** The same, of a folder that looks like a volume. Throws ChunkvolError('not-a-volume'). */
-export function existingVolume(option: string | undefined): string {
+/**
+ * The same, of a folder that looks like a volume; `mayLackKeys`: whatever is in it. Throws
+ * ChunkvolError('not-a-volume').
+ */
+export function existingVolume(
+  option: string | undefined,
+  { mayLackKeys = false }: { readonly mayLackKeys?: boolean } = {},
+): string {
   const folder = chosenFolder(option);
   if (fs.existsSync(path.join(folder, FOLDERS.local, RESTORE_MARKER))) {
     throw new ChunkvolError(
@@ -23,7 +29,7 @@ export function existingVolume(option: string | undefined): string {
       `the restore to ${folder} is not finished; run the same chunkvol restore again`,
     );
   }
-  if (isVolume(folder)) return folder;
+  if (isVolume(folder) || (mayLackKeys && isFolder(folder))) return folder;
   throw new ChunkvolError(
     'not-a-volume',
     `there is no volume in ${folder}; name its folder with -C DIR or $${VOLUME_VARIABLE}`,
@@ -32,9 +38,11 @@ export function existingVolume(option: string | undefined): string {
 
 /** Whether there is a folder of key files, the one thing without which no volume opens. */
 export function isVolume(folder: string): boolean {
-  return (
-    fs.statSync(path.join(folder, FOLDERS.keys), { throwIfNoEntry: false })?.isDirectory() ?? false
-  );
+  return isFolder(path.join(folder, FOLDERS.keys));
+}
+
+function isFolder(at: string): boolean {
+  return fs.statSync(at, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 /** Throws ChunkvolError('exists') when `folder` holds more than nothing, or than an unfinished restore. */

@@ -2,7 +2,8 @@
  * Key files: opening a volume with a credential, and changing who can. Layout: format/key-file.ts.
  *
  * Key files are immutable: a change publishes a new one with a higher counter and removes the older.
- * The newest that opens counts. A host can hide a newer one; the root names the counter that it knew.
+ * Of those that are the volume's, the newest alone counts: the others, which a crash may leave, open nothing.
+ * A host can hide a newer one; the root names the counter that it knew.
  */
 import { equalBytes } from '../base/bytes.js';
 import { ChunkvolError, isChunkvolError } from '../base/errors.js';
@@ -33,6 +34,13 @@ export interface UnlockedVolume {
   readonly slotId: Uint8Array;
 }
 
+/** Whose key files, and where. */
+export interface KeyPlace {
+  readonly files: Files;
+  readonly folder: string;
+  readonly keys: VolumeKeys;
+}
+
 interface KeyFileOnDisk {
   readonly name: string;
   readonly file: KeyFile;
@@ -50,9 +58,11 @@ export async function unlock(
   credential: Credential,
 ): Promise<UnlockedVolume> {
   const candidates = await readKeyFiles(files, folder);
-  for (const candidate of candidates) {
+  for (const [index, candidate] of candidates.entries()) {
     const unlocked = await tryUnlock(candidate, credential);
-    if (unlocked) return unlocked;
+    if (!unlocked) continue;
+    if (candidates.slice(0, index).some((newer) => isGenuine(newer, unlocked.keys))) break;
+    return unlocked;
   }
   const what = credential.kind === 'passphrase' ? 'passphrase' : 'key file';
   throw new ChunkvolError('wrong-key', `wrong ${what} for the volume in ${folder}`);
@@ -92,7 +102,7 @@ async function tryUnlock(
     const volumeKey = await unwrapOrSkip(wrappedKey(slot), credential);
     if (!volumeKey) continue;
     const keys = new VolumeKeys(volumeKey);
-    if (!equalBytes(keyFileMac(keys, candidate.body), candidate.mac)) continue;
+    if (!isGenuine(candidate, keys)) continue;
     return { volumeKey, keys, keyFile: candidate.file, slotId: slot.id };
   }
   return null;
@@ -108,6 +118,44 @@ async function unwrapOrSkip(slot: WrappedKey, credential: Credential): Promise<U
   }
 }
 
+function isGenuine({ body, mac }: Pick<KeyFileOnDisk, 'body' | 'mac'>, keys: VolumeKeys): boolean {
+  return equalBytes(keyFileMac(keys, body), mac);
+}
+
+export interface OwnKeyFile {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  readonly counter: number;
+}
+
+/** The key files of a volume in its folder that are whole, the newest first. Throws 'io'. */
+export async function ownKeyFiles({ files, folder, keys }: KeyPlace): Promise<OwnKeyFile[]> {
+  const found: OwnKeyFile[] = [];
+  for (const name of await files.list(keyFolder({ folder }))) {
+    if (!NAME_PATTERN.test(name)) continue;
+    const bytes = await readWhole(files, `${keyFolder({ folder })}/${name}`, MAX_KEY_FILE_BYTES);
+    if (!bytes || keyFileName(keys, bytes) !== name) continue;
+    const decoded = decodeOrNull(() => decodeKeyFile(bytes));
+    if (decoded && isGenuine(decoded, keys))
+      found.push({ name, bytes, counter: decoded.file.counter });
+  }
+  return found.sort((a, b) => b.counter - a.counter);
+}
+
+/** Removes the volume's key files that a newer one has replaced: a crash came in between. */
+export async function removeOlderKeyFiles(place: KeyPlace): Promise<void> {
+  const [newest, ...others] = await ownKeyFiles(place);
+  const older = others.filter(({ counter }) => counter < newest!.counter);
+  const folder = keyFolder(place);
+  for (const { name } of older) await place.files.remove(`${folder}/${name}`);
+  if (older.length > 0) await place.files.syncFolder(folder);
+}
+
+/** The name that a key file with these bytes is published under. */
+export function keyFileName(keys: VolumeKeys, bytes: Uint8Array): string {
+  return keys.maintenance.fileName('key', sha256(bytes));
+}
+
 /** Publishes a key file with the highest counter, and removes all others. */
 export async function publishKeyFile(
   files: Files,
@@ -118,12 +166,18 @@ export async function publishKeyFile(
   const earlier = await files.list(keyFolder({ folder }));
   const body = encodeKeyFile(keyFile);
   const bytes = Buffer.concat([body, keyFileMac(keys, body)]);
-  const name = keys.maintenance.fileName('key', sha256(bytes));
-  await publishFile(files, keyFolder({ folder }), name, bytes);
+  const name = keyFileName(keys, bytes);
+  await publishFile(files, keyFolder({ folder }), name, bytes).catch(async (error: unknown) => {
+    // It may be there and not be durable: whoever is told that it failed goes on with what was before.
+    if (!earlier.includes(name))
+      await files.remove(`${keyFolder({ folder })}/${name}`).catch(() => undefined);
+    throw error;
+  });
   for (const old of earlier) {
     if (NAME_PATTERN.test(old) && old !== name)
       await files.remove(`${keyFolder({ folder })}/${old}`);
   }
+  await files.syncFolder(keyFolder({ folder }));
 }
 
 /** The slot record for a wrapped key. */

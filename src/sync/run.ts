@@ -36,7 +36,7 @@ import {
   type SyncReport,
   type SyncWork,
 } from './report.js';
-import { isOwnKeyFile, localKeyFiles, nameOf, surveyRemote, type Survey } from './survey.js';
+import { isOwnKeyFile, localKeyFile, nameOf, surveyRemote, type Survey } from './survey.js';
 import {
   newestGeneration,
   refuseFork,
@@ -181,8 +181,8 @@ class SyncRun {
   /** Compares what `head` needs with what is here and there. */
   private async prepare(survey: Survey, head: RootFile): Promise<PreparedWork> {
     this.refuseOthers(survey, head.root);
-    const keyFiles = await localKeyFiles(this.context);
-    if (keyFiles.length === 0) {
+    const keyFile = await localKeyFile(this.context);
+    if (!keyFile) {
       throw new ChunkvolError(
         'damaged',
         `there is no whole key file in ${this.context.folder}/${FOLDERS.keys}, and no copy opens without one; run chunkvol repair`,
@@ -199,8 +199,8 @@ class SyncRun {
       groups,
       local,
       plan,
-      keyFiles,
-      keyUploads: keyFiles.filter((file) => survey.keys.get(file.path) !== file.bytes),
+      keyFile,
+      keyUploads: survey.keys.get(keyFile.path) === keyFile.bytes ? [] : [keyFile],
       rootUploads: survey.rootFiles.get(rootFile.path) === rootFile.bytes ? [] : [rootFile],
     };
   }
@@ -234,7 +234,7 @@ class SyncRun {
   private async publishRoot(work: PreparedWork, before: Survey): Promise<Survey> {
     const { head, keyUploads, rootUploads } = work;
     const complete = keyUploads.length + rootUploads.length === 0;
-    const vital = [...work.keyFiles, rootFileOf(head)];
+    const vital = [work.keyFile, rootFileOf(head)];
     const isKnown = complete && this.receipt?.root === head.name;
     if (isKnown && (await this.damagedThere(vital, head)).length === 0) return before;
     // Long copying may have given another copy the time to sync to the same place.
@@ -289,7 +289,6 @@ class SyncRun {
     const { url } = this.remote;
     const seenMs = this.context.clock.now();
     const earlierKeys = this.receipt?.keyFiles ?? [];
-    const ownKeys = work.keyFiles.map(nameOf);
     const oldKeys = earlierKeys.filter((name) => survey.keys.has(`${FOLDERS.keys}/${name}`));
     const receipt: SyncReceipt = {
       url,
@@ -298,7 +297,7 @@ class SyncRun {
       root: work.head.name,
       copiedBytes: totalBytes(copiedFiles(work)),
       neededBytes: neededBytes(work),
-      keyFiles: [...new Set([...ownKeys, ...oldKeys])],
+      keyFiles: [...new Set([nameOf(work.keyFile), ...oldKeys])],
       acceptedRoots: strangersTo(survey.roots, work.head.root).map(nameOf),
     };
     await this.attempt('write its receipt', () => writeReceipt(this.context, receipt));
@@ -309,11 +308,10 @@ class SyncRun {
   }
 
   /** Removes key files that we put there and that a newer one has replaced here. Returns their number. */
-  private async removeOldKeys({ keyFiles }: PreparedWork, survey: Survey): Promise<number> {
-    const current = new Set(keyFiles.map((file) => file.path));
+  private async removeOldKeys({ keyFile }: PreparedWork, survey: Survey): Promise<number> {
     const old = (this.receipt?.keyFiles ?? [])
       .map((name) => `${FOLDERS.keys}/${name}`)
-      .filter((path) => survey.keys.has(path) && !current.has(path));
+      .filter((path) => survey.keys.has(path) && path !== keyFile.path);
     if (old.length === 0) return 0;
     const removed = await this.attempt('remove key files that old passphrases open', () =>
       this.remote.remove(old, this.options.signal),
@@ -349,8 +347,8 @@ class SyncRun {
 interface PreparedWork extends SyncWork {
   readonly groups: readonly NeededGroup[];
   readonly local: Sizes;
-  /** Those here: each is there when its upload is over. */
-  readonly keyFiles: readonly RemoteFile[];
+  /** The one here: it is there when its upload is over. */
+  readonly keyFile: RemoteFile;
 }
 
 function rootFileOf(head: RootFile): RemoteFile {

@@ -9,10 +9,10 @@
 import { equalBytes } from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
 import { decodeKeyFile, MAX_KEY_FILE_BYTES } from '../format/key-file.js';
-import { MAX_ROOT_FILE_BYTES, sha256, type Root } from '../format/root.js';
+import { MAX_ROOT_FILE_BYTES, type Root } from '../format/root.js';
 import { decodeOrNull } from '../store/chunk-meta.js';
 import { FOLDERS, NAME_PATTERN, type StoreContext } from '../store/context.js';
-import { readWhole } from '../store/publish.js';
+import { keyFileName, ownKeyFiles } from '../store/key-files.js';
 import { openRoot, readRoots, rootName } from '../store/root-files.js';
 import { fetchEach } from './fetch.js';
 import { isCount, isObject, readJson, remoteId, writeJson } from './json-files.js';
@@ -83,7 +83,7 @@ export function isOwnKeyFile(
   file: RemoteFile,
   bytes: Uint8Array,
 ): boolean {
-  return context.keys.maintenance.fileName('key', sha256(bytes)) === nameOf(file);
+  return keyFileName(context.keys, bytes) === nameOf(file);
 }
 
 /** The root in a file of this name; null when it is none of this volume's, or damaged. */
@@ -104,7 +104,8 @@ async function surveyKeys(
   index: Index,
   signal: AbortSignal | undefined,
 ): Promise<Sizes> {
-  for (const file of await localKeyFiles(context)) index.keys.set(file.path, file.bytes);
+  const here = await localKeyFile(context);
+  if (here) index.keys.set(here.path, here.bytes);
   // A known name with another size is a leftover: no other contents can bear it.
   const unknown = files.filter((file) => !index.keys.has(file.path)).slice(0, MAX_KEY_FILES);
   const visit = (file: RemoteFile, bytes: Uint8Array | null): void => {
@@ -121,21 +122,12 @@ async function surveyKeys(
 }
 
 /**
- * The volume's key files here that are whole: a damaged one must not take the place of a good one there. Throws
- * 'io' where one cannot be read.
+ * The key file that counts here; null when none is whole: a damaged one must not take the place of a good one there.
+ * Throws 'io' where one cannot be read.
  */
-export async function localKeyFiles(context: StoreContext): Promise<RemoteFile[]> {
-  const { files, folder } = context;
-  const found: RemoteFile[] = [];
-  for (const name of await files.list(`${folder}/${FOLDERS.keys}`)) {
-    if (!NAME_PATTERN.test(name)) continue;
-    const path = `${FOLDERS.keys}/${name}`;
-    const bytes = await readWhole(files, `${folder}/${path}`, MAX_KEY_FILE_BYTES);
-    if (!bytes) continue;
-    const file = { path, bytes: bytes.length };
-    if (isOwnKeyFile(context, file, bytes)) found.push(file);
-  }
-  return found;
+export async function localKeyFile(context: StoreContext): Promise<RemoteFile | null> {
+  const [newest] = await ownKeyFiles(context);
+  return newest ? { path: `${FOLDERS.keys}/${newest.name}`, bytes: newest.bytes.length } : null;
 }
 
 async function surveyRoots(

@@ -58,7 +58,7 @@ export class Roots {
 
   constructor(
     private readonly context: StoreContext,
-    readonly facts: VolumeFacts,
+    public facts: VolumeFacts,
     private readonly heads: Heads,
     /** Every root in the folder, the newest first. */
     private known: RootFile[],
@@ -72,6 +72,13 @@ export class Roots {
 
   get newestGeneration(): number {
     return this.generation;
+  }
+
+  /** Takes note of the counter of the key file; false when the newest closed root knows it already. */
+  noteKeyCounter(counter: number): boolean {
+    const keyCounter = Math.max(counter, this.facts.keyCounter);
+    this.facts = { ...this.facts, keyCounter };
+    return this.newestClosed !== null && this.newestClosed.root.keyCounter < keyCounter;
   }
 
   /** What the present state came out of. */

@@ -9,6 +9,7 @@ import type { Origin } from '../format/root.js';
 import type { Snapshot } from '../format/snapshot.js';
 import type { StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
+import { ownKeyFiles } from '../store/key-files.js';
 import type { RootFile } from '../store/root-files.js';
 import type { SlotReader } from '../store/slot-reader.js';
 import { BlockLocks } from './block-locks.js';
@@ -254,12 +255,19 @@ export class Volume implements BlockDevice {
     return this.parts.writePath.seal();
   }
 
-  /** The same; the root and all that it names stay until `release` is called. */
+  /**
+   * The same, and the root knows the newest key file, or whoever has a copy of an older one could pass that off
+   * with it. It stays, with all that it names, until `release` is called.
+   */
   async sealAndPin(): Promise<{ root: RootFile; release: () => void }> {
+    this.requireWritable();
+    const { roots } = this.parts.end.parts;
     const letDelete = this.holdDeletion();
     try {
-      const root = await this.sealNow();
-      return { root, release: this.parts.end.parts.roots.pin(root) };
+      const [keyFile] = await ownKeyFiles(this.context);
+      const isNews = roots.noteKeyCounter(keyFile?.counter ?? 0);
+      const root = await (isNews ? this.parts.writePath.renewRoot() : this.sealNow());
+      return { root, release: roots.pin(root) };
     } finally {
       letDelete();
     }

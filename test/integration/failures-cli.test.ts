@@ -242,6 +242,39 @@ describe('damaged roots and key files', () => {
   );
 });
 
+describe('key files, with repair --from', () => {
+  beforeEach(async () => {
+    await sandbox.succeed(sandbox.on(volume, 'sync', sandbox.path('remote')));
+  });
+
+  const repair = (...options: string[]): string[] => {
+    return ['-C', volume, 'repair', '--from', sandbox.path('remote'), ...options];
+  };
+
+  it.each([
+    ['cut short', cutShort],
+    ['bit-flipped', flipBit],
+    ['gone', fs.rmSync],
+  ])('that are %s come from there', async (_, inflict) => {
+    const kept = fingerprint(path.join(volume, 'keys'));
+    for (const name of kept.keys()) inflict(path.join(volume, 'keys', name));
+    await sandbox.succeed(repair('--key-file', sandbox.keyFile));
+    expect(fingerprint(path.join(volume, 'keys'))).toEqual(kept);
+    await expectContents(volume);
+  });
+
+  it('that are whole stay, and what they do not open with is wrong', async () => {
+    const changed = path.join(sandbox.folder, 'changed.key');
+    fs.writeFileSync(changed, Buffer.alloc(32, 3));
+    const change = ['-C', volume, 'key', 'change', '--key-file', sandbox.keyFile];
+    await sandbox.succeed([...change, '--new-key-file', changed]);
+    const kept = fingerprint(path.join(volume, 'keys'));
+    expectFailure(await sandbox.run(repair('--key-file', sandbox.keyFile)), 3, /wrong key file/);
+    expect(fingerprint(path.join(volume, 'keys'))).toEqual(kept);
+    await sandbox.succeed(repair('--key-file', changed));
+  });
+});
+
 describe('a volume in use', () => {
   const inUse = /^chunkvol: the volume in .* is in use by process \d+/;
 

@@ -4,7 +4,6 @@ import { nodeFiles } from '../../base/node-files.js';
 import { openRemote } from '../../sync/open-remote.js';
 import { readRemoteBook, resolveRemote } from '../../sync/remotes.js';
 import { perform } from '../access.js';
-import { fetchKeyFiles } from '../key-rescue.js';
 import { reportRepair } from '../mending-report.js';
 import type { RepairOutcome } from '../mending.js';
 import type { GlobalOptions } from '../options.js';
@@ -34,9 +33,8 @@ export function addRepair(program: Command): void {
 
 async function runRepair(options: Options): Promise<void> {
   const from = options.from === undefined ? null : await remoteUrl(options.from, options);
-  if (from !== null) await fetchKeyFiles(nodeFiles, chosenFolder(options.volume), openRemote(from));
-  const folder = existingVolume(options.volume);
-  const outcome = await perform(folder, options, 'repair', { from });
+  const folder = existingVolume(options.volume, { mayLackKeys: from !== null });
+  const outcome = await perform(folder, { ...options, keysFrom: from }, 'repair', { from });
   reportRepair(options, outcome as RepairOutcome);
 }
 

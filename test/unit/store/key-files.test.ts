@@ -2,7 +2,13 @@ import * as fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { wrapVolumeKey, type Credential } from '../../../src/crypto/key-slot.js';
 import { encodeKeyFile } from '../../../src/format/key-file.js';
-import { keySlot, publishKeyFile, unlock } from '../../../src/store/key-files.js';
+import {
+  keySlot,
+  ownKeyFiles,
+  publishKeyFile,
+  removeOlderKeyFiles,
+  unlock,
+} from '../../../src/store/key-files.js';
 import { environment, keyFile, makeVolume, temporaryFolder } from '../../support/volumes.js';
 
 const { files, random } = environment;
@@ -21,6 +27,27 @@ describe('the key files of a volume', () => {
     expect(Buffer.compare(again.volumeKey, opened.volumeKey)).toBe(0);
     expect(again.keyFile.counter).toBe(2);
     expect(fs.readdirSync(`${folder}/keys`)).toHaveLength(1);
+  });
+
+  it('open nothing once a newer one has taken their place, whether they are removed or not', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder);
+    const opened = await unlock(files, folder, keyFile);
+    const [old] = await ownKeyFiles({ files, folder, keys: opened.keys });
+    const wrapped = await wrapVolumeKey(opened.volumeKey, other, random);
+    const slots = [keySlot(random.bytes(8), 1, wrapped)];
+    await publishKeyFile(files, folder, opened.keys, { ...opened.keyFile, counter: 2, slots });
+    // As after a crash before its removal.
+    fs.writeFileSync(`${folder}/keys/${old!.name}`, old!.bytes);
+    await expect(unlock(files, folder, keyFile)).rejects.toMatchObject({ code: 'wrong-key' });
+    const { keys, keyFile: newest } = await unlock(files, folder, other);
+    expect(newest.counter).toBe(2);
+    expect((await ownKeyFiles({ files, folder, keys })).map(({ counter }) => counter)).toEqual([
+      2, 1,
+    ]);
+    await removeOlderKeyFiles({ files, folder, keys });
+    expect(fs.readdirSync(`${folder}/keys`)).not.toContain(old!.name);
+    expect((await unlock(files, folder, other)).keyFile.counter).toBe(2);
   });
 
   it('are found behind damaged, foreign and hostile ones', async () => {

@@ -390,6 +390,18 @@ describe('key files', () => {
     expect(remote.names('keys')).toEqual([...ours, foreign].sort());
   });
 
+  it('that a newer one has replaced here are not copied', async () => {
+    await sync();
+    const [old] = remote.names('keys') as [string];
+    const bytes = remote.files.get(old)!;
+    await volume.changeKeys();
+    fs.writeFileSync(local(old), bytes);
+    remote.files.delete(old);
+    await sync();
+    expect(remote.names('keys')).toHaveLength(1);
+    expect(remote.names('keys')).not.toContain(old);
+  });
+
   it('that are damaged here do not take the place of good ones there', async () => {
     await sync();
     const there = remote.names('keys').map((name) => [name, remote.files.get(name)] as const);

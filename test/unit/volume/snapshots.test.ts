@@ -4,7 +4,15 @@ import { describe, expect, it, vi } from 'vitest';
 import { KIB, MIB } from '../../../src/base/bytes.js';
 import type { BlockDevice } from '../../../src/base/block-device.js';
 import { cloneSnapshot } from '../../../src/volume/clone.js';
-import { makeVolume, open, patterned, temporaryFolder } from '../../support/volumes.js';
+import { publishKeyFile, unlock } from '../../../src/store/key-files.js';
+import {
+  environment,
+  keyFile,
+  makeVolume,
+  open,
+  patterned,
+  temporaryFolder,
+} from '../../support/volumes.js';
 
 // On a slow machine one in the background would have removed what the one by hand is to remove.
 vi.mock('../../../src/volume/limits.js', async (original) => ({
@@ -255,6 +263,31 @@ describe('a pinned root', () => {
     await volume.collect();
     expect(paths.filter((path) => fs.existsSync(path))).toEqual([]);
     await volume.close();
+  });
+});
+
+describe('a root that is made to be copied', () => {
+  it('knows the newest key file, though nothing else has changed', async () => {
+    const folder = temporaryFolder();
+    await makeVolume(folder, { sizeBytes: SIZE });
+    const volume = await open(folder);
+    const pinned = async (): Promise<[number, number]> => {
+      const { root, release } = await volume.sealAndPin();
+      release();
+      return [root.root.generation, root.root.keyCounter];
+    };
+    const [generation] = await pinned();
+    const { keys, keyFile: old } = await unlock(environment.files, folder, keyFile);
+    await publishKeyFile(environment.files, folder, keys, { ...old, counter: 5 });
+    expect(await pinned()).toEqual([generation + 1, 5]);
+    expect(await pinned()).toEqual([generation + 1, 5]);
+    await volume.close();
+    // Whoever passes off the old one with it is found out.
+    await publishKeyFile(environment.files, folder, keys, old);
+    const notices: string[] = [];
+    const again = await open(folder, { onNotice: (line) => void notices.push(line) });
+    expect(notices.join()).toContain('the key file is older than the volume');
+    await again.close();
   });
 });
 
