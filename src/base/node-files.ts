@@ -7,7 +7,14 @@ import { DirectWriter, writeOnce } from './direct-write.js';
 import { errnoOf, fromSystem } from './errors.js';
 import type { Files, FileStat, OpenFile, OpenMode } from './files.js';
 
-const FLAGS: Record<OpenMode, string> = { read: 'r', update: 'r+', create: 'wx+' };
+const { O_CREAT, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR } = fs.constants;
+
+/** O_NONBLOCK: a pipe that stands where a file should be must not keep anybody waiting for its other end. */
+const FLAGS: Record<OpenMode, number> = {
+  read: O_RDONLY | O_NONBLOCK,
+  update: O_RDWR | O_NONBLOCK,
+  create: O_RDWR | O_CREAT | O_EXCL,
+};
 
 /** The file system has no hard links, or none from here to there, or no more for this file. */
 const NO_LINKS: ReadonlySet<string> = new Set(['EXDEV', 'EPERM', 'ENOTSUP', 'ENOSYS', 'EMLINK']);
@@ -21,6 +28,7 @@ const MAX_REQUEST_BYTES = 1 << 30;
  */
 const MAX_IMMEDIATE_BYTES = 16 * 1024;
 
+const open = promisify(fs.open);
 const fsync = promisify(fs.fsync);
 const fdatasync = promisify(fs.fdatasync);
 const ftruncate = promisify(fs.ftruncate);
@@ -146,8 +154,10 @@ async function attemptUnlessGone<T>(
 export const nodeFiles: Files = {
   async open(path, mode) {
     return attempt(mode === 'create' ? 'create' : 'open', path, async () => {
-      const handle = await promisify(fs.open)(path, FLAGS[mode], 0o600);
-      return new NodeFile(path, handle);
+      const fd = await open(path, FLAGS[mode], 0o600);
+      if ((await fstat(fd)).isFile()) return new NodeFile(path, fd);
+      await close(fd);
+      throw new Error('it is not a file');
     });
   },
 

@@ -5,6 +5,7 @@
 import { toHex } from '../base/bytes.js';
 import type { Files } from '../base/files.js';
 import type { Group } from '../store/group.js';
+import { statMember } from '../store/member-stat.js';
 import { readRoots } from '../store/root-files.js';
 import { readRemoteBook, receiptOf, type SyncReceipt } from '../sync/remotes.js';
 import type { VolumeStatus } from '../volume/status.js';
@@ -105,7 +106,7 @@ interface GroupFiles {
 async function groupFiles(files: Files, groups: readonly Group[]): Promise<GroupFiles[]> {
   const found: GroupFiles[] = [];
   for (const group of groups) {
-    const stats = await Promise.all(group.paths.map((path) => files.stat(path)));
+    const stats = await Promise.all(group.paths.map((path) => statMember(files, path)));
     const bytes = stats.reduce((sum, stat) => sum + (stat?.bytes ?? 0), 0);
     const modifiedMs = Math.max(0, ...stats.map((stat) => stat?.modifiedMs ?? 0));
     found.push({ key: groupKey(group.id, group.sealId), bytes, modifiedMs });

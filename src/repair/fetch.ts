@@ -4,7 +4,7 @@
  * Whoever calls knows where copies are and how to get them; here a copy is checked to the last byte
  * before it takes a member's name.
  */
-import { chunkFolder, type StoreContext } from '../store/context.js';
+import type { StoreContext } from '../store/context.js';
 import { memberName, NEW_SUFFIX, type Group } from '../store/group.js';
 import {
   checkMember,
@@ -13,6 +13,7 @@ import {
   type MemberCheck,
 } from '../store/member-check.js';
 import type { OpenFiles } from '../store/open-files.js';
+import { takeName } from '../store/set-aside.js';
 import { isRebuildable } from './rebuild.js';
 import { checkGroup, type GroupCheck, type ScrubOptions } from './scrub.js';
 
@@ -74,8 +75,7 @@ async function takeFetched(
   } finally {
     await file.close();
   }
-  await context.files.rename(arrived, path);
-  await context.files.syncFolder(chunkFolder(context));
+  await takeName(context, arrived, path);
   options.openFiles.forget(path);
   return { ...check, path };
 }

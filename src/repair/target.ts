@@ -11,10 +11,12 @@ import type { OpenFile } from '../base/files.js';
 import { unitStart } from '../erasure/stripe.js';
 import type { ChunkHeader } from '../format/chunk-header.js';
 import { sealHeader } from '../store/chunk-meta.js';
-import { chunkFolder, type StoreContext } from '../store/context.js';
+import type { StoreContext } from '../store/context.js';
 import { NEW_SUFFIX } from '../store/group.js';
 import { isMacListOf, type DamagedPart } from '../store/member-check.js';
+import { statMember } from '../store/member-stat.js';
 import type { OpenFiles } from '../store/open-files.js';
+import { takeName } from '../store/set-aside.js';
 import { writeEnd } from '../store/seal.js';
 import type { GroupState, MemberState } from './group-state.js';
 
@@ -52,8 +54,7 @@ export class Target {
   static async open(plan: TargetPlan, member: MemberState, mode: TargetMode): Promise<Target> {
     const { files } = plan.context;
     const { path } = member.check;
-    const present = await files.stat(path);
-    const modifiedMs = present?.kind === 'file' ? present.modifiedMs : null;
+    const modifiedMs = (await statMember(files, path))?.modifiedMs ?? null;
     const where = mode === 'mend' ? path : path + NEW_SUFFIX;
     if (mode === 'build') await files.remove(where);
     const file = await files.open(where, mode === 'mend' ? 'update' : 'create');
@@ -105,8 +106,7 @@ export class Target {
     await this.file.sync();
     await this.writeEnd(macs);
     await this.settleFile();
-    await context.files.rename(this.file.path, path);
-    await context.files.syncFolder(chunkFolder(context));
+    await takeName(context, this.file.path, path);
     this.done = true;
     openFiles.forget(path);
     return null;

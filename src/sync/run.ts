@@ -14,6 +14,7 @@ import { ChunkvolError, errorMessage, isChunkvolError } from '../base/errors.js'
 import type { Origin } from '../format/root.js';
 import { FOLDERS, type StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
+import { statMember } from '../store/member-stat.js';
 import { readRoots, type RootFile } from '../store/root-files.js';
 import { fetchEach } from './fetch.js';
 import { RemoteMemory } from './memory.js';
@@ -208,8 +209,8 @@ class SyncRun {
   private async localSizes(groups: readonly NeededGroup[]): Promise<Sizes> {
     const sizes = new Map<string, number>();
     for (const { path } of groups.flatMap((group) => group.members)) {
-      const stat = await this.context.files.stat(`${this.context.folder}/${path}`);
-      if (stat?.kind === 'file') sizes.set(path, stat.bytes);
+      const stat = await statMember(this.context.files, `${this.context.folder}/${path}`);
+      if (stat) sizes.set(path, stat.bytes);
     }
     return sizes;
   }

@@ -22,6 +22,7 @@ import {
   type StoreContext,
 } from '../store/context.js';
 import { rootEntry, type Group } from '../store/group.js';
+import { statMember } from '../store/member-stat.js';
 import { publishFile, readWhole } from '../store/publish.js';
 import { publishRoot, sealRoot } from '../store/root-files.js';
 import { writeIdentity } from './identity.js';
@@ -114,7 +115,7 @@ class Clone {
     const { files } = this.source;
     for (const path of group.paths) {
       if (this.signal?.aborted) throw new ChunkvolError('interrupted', 'the clone was interrupted');
-      if (!(await files.stat(path))) continue;
+      if (!(await statMember(files, path))) continue;
       const to = `${chunkFolder(this.target)}/${path.slice(path.lastIndexOf('/') + 1)}`;
       this.made.push(to);
       if (!(await files.link(path, to))) await copyFile(files, path, to);

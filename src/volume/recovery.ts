@@ -33,8 +33,8 @@ import {
   type Group,
 } from '../store/group.js';
 import { readGroupManifest } from '../store/member-check.js';
+import { isWhole } from '../store/member-stat.js';
 import { readRoots, type RootFile } from '../store/root-files.js';
-import { plausibleSize } from '../store/seal.js';
 import type { SlotReader } from '../store/slot-reader.js';
 import { BlockMap } from './block-map.js';
 import { CommitReader, type ReadCommit } from './commit-reader.js';
@@ -204,22 +204,18 @@ class Recovery {
       }
       usePaths(group, found);
     }
-    const healthy = await Promise.all(
-      group.paths.map(async (path, place) => {
-        const stat = await this.context.files.stat(path);
-        if (!stat) return false;
-        if (entry.state === 'sealed') return plausibleSize(group, place, stat.bytes);
-        return stat.bytes >= memberBytes(group.geometry, entry.end, place);
-      }),
-    );
-    const { data } = group.geometry;
     if (entry.state === 'sealed') {
-      if (healthy.filter(Boolean).length < data) return null;
+      if (!(await isWhole(this.context, group))) return null;
       // The group that carries a root cannot be bound in it: its footers know, and the next root will.
       group.manifestDigest ??= await this.footerDigest(group);
       return group;
     }
-    return healthy.slice(0, data).every(Boolean) ? group : this.incomplete(group, healthy);
+    for (const [place, path] of group.paths.slice(0, group.geometry.data).entries()) {
+      const stat = await this.context.files.stat(path);
+      const needed = memberBytes(group.geometry, entry.end, place);
+      if (!stat || stat.bytes < needed) return this.incomplete(group, path);
+    }
+    return group;
   }
 
   private async footerDigest(group: Group): Promise<Uint8Array | null> {
@@ -228,10 +224,9 @@ class Recovery {
   }
 
   /** An open group that is not all there: lost writes in a volume's own folder, a torn copy elsewhere. */
-  private incomplete(group: Group, healthy: readonly boolean[]): null {
+  private incomplete(group: Group, path: string): null {
     if (isCopy(this.options)) return null;
-    const place = healthy.indexOf(false);
-    const message = `${group.paths[place]!} of the open ${groupLabel(group)} is missing or too short`;
+    const message = `${path} of the open ${groupLabel(group)} is missing or too short`;
     if (mayMiss(this.options)) {
       this.options.onNotice(message);
       return null;
@@ -620,13 +615,6 @@ function knownNames(context: StoreContext, root: Root): Set<string> {
     }
   }
   return names;
-}
-
-/** Whether so many files of a sealed group are there that parity replaces the others. */
-async function isWhole({ files }: StoreContext, group: Group): Promise<boolean> {
-  const stats = await Promise.all(group.paths.map((path) => files.stat(path)));
-  const healthy = stats.filter((stat, place) => stat && plausibleSize(group, place, stat.bytes));
-  return healthy.length >= group.geometry.data;
 }
 
 /** A group is created only when all before it is durable, and sealed only when all in it is. */

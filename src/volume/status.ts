@@ -3,6 +3,7 @@ import { toHex } from '../base/bytes.js';
 import { memberCount } from '../base/geometry.js';
 import { rowBytes } from '../erasure/stripe.js';
 import type { Group } from '../store/group.js';
+import { statMember } from '../store/member-stat.js';
 import { plausibleSize } from '../store/seal.js';
 import type { HealCounters } from '../store/slot-reader.js';
 import type { SnapshotInfo } from './snapshots.js';
@@ -101,7 +102,7 @@ export async function volumeStatus(parts: VolumeParts): Promise<VolumeStatus> {
 }
 
 async function groupStatus(parts: VolumeParts, group: Group): Promise<GroupStatus> {
-  const stats = await Promise.all(group.paths.map((path) => parts.context.files.stat(path)));
+  const stats = await Promise.all(group.paths.map((path) => statMember(parts.context.files, path)));
   const missing = stats.filter((stat, place) => {
     if (!stat) return true;
     return group.state === 'sealed' && !plausibleSize(group, place, stat.bytes);

@@ -2,7 +2,9 @@
  * Scrub and repair where the newest groups are lost or damaged as a whole: an older state would open, in a
  * copy made by hand without a word, and is neither found good nor mended in the newest one's stead.
  */
+import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { expectFailure, filesIn, fingerprint, Sandbox } from '../support/sandbox.js';
 import { patterned } from '../support/volumes.js';
@@ -99,8 +101,8 @@ describe.each([
 
 describe('a restore from a remote that gives other bytes', () => {
   const zero = (name: string): void => {
-    const path = `${remote}/chunks/${name}`;
-    fs.writeFileSync(path, Buffer.alloc(fs.statSync(path).size));
+    const file = `${remote}/chunks/${name}`;
+    fs.writeFileSync(file, Buffer.alloc(fs.statSync(file).size));
   };
   const restore = (): string[] => {
     return ['restore', '--key-file', sandbox.keyFile, remote, sandbox.path('restored')];
@@ -118,5 +120,31 @@ describe('a restore from a remote that gives other bytes', () => {
     const outcome = await sandbox.run(restore());
     expect(outcome.status).toBe(4);
     expect(outcome.stdout).toMatch(/^lost: bytes \d+ to \d+ of the disk$/m);
+  });
+});
+
+describe('what is no file, under the name of a chunk file', () => {
+  it('counts as damage, keeps nobody waiting, and makes way for what is rebuilt', async () => {
+    const [first, second] = newest.map((name) => `${volume}/chunks/${name}`) as [string, string];
+    const loop = `${volume}/chunks/${filesIn(volume, 'chunks').find((name) => !newest.includes(name))!}`;
+    const right = [first, second, loop].map((file) => fs.readFileSync(file));
+    for (const file of [first, second, loop]) fs.rmSync(file);
+    execFileSync('mkfifo', [first]);
+    fs.mkdirSync(second);
+    fs.writeFileSync(`${second}/note`, 'somebody else put this here');
+    fs.symlinkSync(loop, loop);
+
+    await sandbox.succeed(sandbox.on(volume, 'status'));
+    await expectContents(volume);
+    const scrub = await sandbox.run(sandbox.on(volume, 'scrub'));
+    expect(scrub.status).toBe(1);
+    for (const file of [first, second, loop]) expect(scrub.stdout).toContain(`${file}: missing`);
+    await sandbox.succeed(sandbox.on(volume, 'repair'));
+    for (const [index, file] of [first, second, loop].entries()) {
+      expect(Buffer.compare(fs.readFileSync(file), right[index]!), file).toBe(0);
+    }
+    const aside = `${volume}/local/set-aside/${path.basename(second)}/note`;
+    expect(fs.readFileSync(aside, 'utf8')).toBe('somebody else put this here');
+    await sandbox.succeed(sandbox.on(volume, 'scrub'));
   });
 });

@@ -4,8 +4,8 @@
  */
 import { MIB } from '../base/bytes.js';
 import { memberBytes } from '../erasure/stripe.js';
-import { chunkFolder, FOLDERS, rootFolder, type StoreContext } from '../store/context.js';
-import type { Group } from '../store/group.js';
+import { chunkFolder, FOLDERS, rootFolder, type StoreContext } from './context.js';
+import type { Group } from './group.js';
 
 /** Moves files there. */
 export async function setAside(context: StoreContext, paths: readonly string[]): Promise<void> {
@@ -14,6 +14,14 @@ export async function setAside(context: StoreContext, paths: readonly string[]):
   for (const each of [folder, chunkFolder(context), rootFolder(context)]) {
     await context.files.syncFolder(each);
   }
+}
+
+/** Renames a file, in the place of whatever bears the name; a folder, which cannot be replaced, is moved there. */
+export async function takeName(context: StoreContext, from: string, to: string): Promise<void> {
+  const present = await context.files.stat(to).catch(() => null);
+  if (present?.kind === 'folder') await setAside(context, [to]);
+  await context.files.rename(from, to);
+  await context.files.syncFolder(chunkFolder(context));
 }
 
 /**
