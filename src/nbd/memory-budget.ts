@@ -16,6 +16,8 @@ export const OWN_BYTES: number = 256 * 1024;
 export const COMMON_BYTES: number = 8 * MAX_PAYLOAD_BYTES;
 /** How long a client that neither sends nor reads may keep others waiting. */
 export const STALL_MS = 10_000;
+/** Those who keep others waiting are looked at no more often than this. */
+const MIN_WATCH_MS = 100;
 
 export class MemoryBudget {
   #leftBytes = COMMON_BYTES;
@@ -52,9 +54,14 @@ export class MemoryBudget {
     this.#serve();
   }
 
+  /** What it holds still counts, and may have it cut off. */
+  stopWaiting(account: Account): void {
+    if (this.#waiting.delete(account)) this.#serve();
+  }
+
   close(account: Account): void {
     this.#accounts.delete(account);
-    if (this.#waiting.delete(account)) this.#serve();
+    this.stopWaiting(account);
   }
 
   /** Lets those who wait try again, until one has to go on waiting. */
@@ -67,8 +74,12 @@ export class MemoryBudget {
     this.#cancelTimer = null;
   }
 
+  /** Until the one that has stood still for longest has done so for long enough. */
   #watch(): void {
-    this.#cancelTimer ??= this.clock.after(STALL_MS, () => {
+    const holders = [...this.#accounts].filter((account) => account.holdsCommon);
+    const stoodMs = Math.max(0, ...holders.map((account) => account.stoodMs));
+    const delayMs = Math.max(MIN_WATCH_MS, STALL_MS - stoodMs);
+    this.#cancelTimer ??= this.clock.after(delayMs, () => {
       this.#cancelTimer = null;
       for (const account of [...this.#accounts]) account.cutOffIfStalled();
       if (this.#waiting.size > 0) this.#watch();
@@ -96,6 +107,8 @@ export class Account {
     const common = commonBytes(this.#heldBytes + bytes) - commonBytes(this.#heldBytes);
     this.#retry = retry;
     if (!this.budget.take(this, common)) return false;
+    // The client's time begins now, however long it had to wait.
+    if (common > 0) this.moved();
     this.#heldBytes += bytes;
     return true;
   }
@@ -112,8 +125,23 @@ export class Account {
     this.#movedMs = this.clock.monotonic();
   }
 
+  /** Takes nothing more. */
+  stopWaiting(): void {
+    this.budget.stopWaiting(this);
+  }
+
+  /** Nobody is there any more to be cut off. */
   close(): void {
     this.budget.close(this);
+  }
+
+  get holdsCommon(): boolean {
+    return commonBytes(this.#heldBytes) > 0;
+  }
+
+  /** How long its client has neither sent nor read. */
+  get stoodMs(): number {
+    return this.clock.monotonic() - this.#movedMs;
   }
 
   retry(): void {
@@ -121,8 +149,7 @@ export class Account {
   }
 
   cutOffIfStalled(): void {
-    const stoodMs = this.clock.monotonic() - this.#movedMs;
-    if (commonBytes(this.#heldBytes) > 0 && stoodMs >= STALL_MS && this.isStalled()) this.cutOff();
+    if (this.holdsCommon && this.stoodMs >= STALL_MS && this.isStalled()) this.cutOff();
   }
 }
 

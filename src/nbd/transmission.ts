@@ -77,7 +77,7 @@ export class Transmission {
     this.#finishing = true;
     this.#waiting = null;
     this.link.intake.stop();
-    this.link.account.close();
+    this.link.account.stopWaiting();
     if (this.#arriving !== null) {
       // The socket may still read into its buffer: nobody else may have it.
       if (this.#arriving.buffer !== null) this.link.pool.abandon(this.#arriving.buffer);

@@ -173,6 +173,38 @@ describe('many clients that ask for much and read nothing', () => {
     await eventually(() => served.server.connectionCount === 0);
   });
 
+  it.each([
+    ['stay', () => undefined],
+    ['say goodbye', (raw: RawClient) => void raw.request({ command: Command.disconnect })],
+    ['send nothing more', (raw: RawClient) => void raw.socket.end()],
+  ])('keep nobody waiting longer than they may stand still, when they %s', async (_, leave) => {
+    const clock = new ManualClock();
+    const device = new MemoryDevice(2 ** 40);
+    await using served = await startServer(device, { clock });
+    const holders = await Promise.all(
+      Array.from({ length: COMMON_BYTES / LARGEST }, () => RawClient.transmitting(served.address)),
+    );
+    for (const raw of holders) {
+      raw.socket.pause();
+      raw.request({ command: Command.read, bytes: LARGEST });
+      leave(raw);
+    }
+    await eventually(() => device.counts.read >= COMMON_BYTES / LARGEST);
+    await sleep(100);
+    clock.advance(STALL_MS - 1000);
+    const client = await NbdClient.connect(served.address);
+    const progress = { isRead: false };
+    const large = client.read(0, LARGEST).then(() => (progress.isRead = true));
+    await sleep(100);
+    expect(progress.isRead).toBe(false);
+    clock.advance(1000);
+    await eventually(() => progress.isRead);
+    await large;
+    await client.disconnect();
+    for (const raw of holders) raw.socket.destroy();
+    await eventually(() => served.server.connectionCount === 0);
+  });
+
   it('may be a thousand', async () => {
     await using served = await startServer(new MemoryDevice(DISK_BYTES));
     const crowd: RawClient[] = [];
