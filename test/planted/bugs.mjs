@@ -199,10 +199,9 @@ export const PLANTED_BUGS = [
   {
     name: 'old key files go before the new one is there',
     file: 'src/store/key-files.ts',
-    find: '  await publishFile(files, keyFolder({ folder }), name, bytes);\n',
+    find: '  await publishFile(files, keyFolder({ folder }), name, bytes).catch(',
     put: `  for (const old of earlier) await files.remove(\`\${keyFolder({ folder })}/\${old}\`);
-  await publishFile(files, keyFolder({ folder }), name, bytes);
-`,
+  await publishFile(files, keyFolder({ folder }), name, bytes).catch(`,
     tests: ['test/unit/store/key-change.test.ts'],
   },
   {
@@ -286,7 +285,7 @@ export const PLANTED_BUGS = [
   {
     name: 'recovery says nothing of flushed commits that are missing',
     file: 'src/volume/recovery.ts',
-    find: 'if (this.durableUpTo < this.point.sequence) return;',
+    find: 'if (!this.isLossy) return;',
     put: 'if (this.durableUpTo >= 0) return;',
     tests: DAMAGE,
   },
@@ -429,7 +428,7 @@ export const PLANTED_BUGS = [
   {
     name: 'the key file is not authenticated as a whole',
     file: 'src/store/key-files.ts',
-    find: 'if (!equalBytes(keyFileMac(keys, candidate.body), candidate.mac)) continue;',
+    find: 'if (!isGenuine(candidate, keys)) continue;',
     put: '',
     tests: ['test/unit/store/key-files.test.ts'],
   },
@@ -659,8 +658,8 @@ export const PLANTED_BUGS = [
   {
     name: 'the root is not read back',
     file: 'src/sync/run.ts',
-    find: 'same = bytes !== null && equalBytes(bytes, head.bytes);',
-    put: 'same = bytes !== null || head.bytes.length > 0;',
+    find: 'isRoot ? equalBytes(found, head.bytes) : isOwnKeyFile(this.context, file, found);',
+    put: 'isRoot || isOwnKeyFile(this.context, file, found);',
     tests: ['test/unit/sync/run.test.ts'],
   },
   {
@@ -1024,7 +1023,7 @@ export const PLANTED_BUGS = [
   {
     name: 'a sync does not keep what it copies',
     file: 'src/volume/volume.ts',
-    find: 'return { root, release: this.parts.end.parts.roots.pin(root) };',
+    find: 'return { root, release: roots.pin(root) };',
     put: 'return { root, release: () => undefined };',
     tests: ['test/unit/volume/snapshots.test.ts'],
   },
@@ -1083,5 +1082,54 @@ export const PLANTED_BUGS = [
     find: 'return (await isWhole(this.context, sealed)) ? sealed : null;',
     put: 'return sealed;',
     tests: ['test/unit/volume/recovery.test.ts'],
+  },
+  {
+    name: 'an original on a device with another number is taken for a copy',
+    file: 'src/volume/identity.ts',
+    find: "stats.map((stat) => stat?.inode ?? '')",
+    put: 'stats.map((stat) => `${stat?.device} ${stat?.inode}`)',
+    tests: ['test/unit/volume/identity.test.ts'],
+  },
+  {
+    name: 'an opening that fails leaves the seals that it began',
+    file: 'src/volume/open.ts',
+    find: '    await volume.close().catch(() => undefined);\n',
+    put: '',
+    tests: ['test/unit/volume/identity.test.ts'],
+  },
+  {
+    name: 'what a loss cuts off is not kept',
+    file: 'src/volume/open.ts',
+    find: '    if (recovered.isLossy) await setTailAside(context, group);\n',
+    put: '',
+    tests: ['test/unit/volume/recovery.test.ts'],
+  },
+  {
+    name: 'a key file opens the volume although a newer one has replaced it',
+    file: 'src/store/key-files.ts',
+    find: '    if (candidates.slice(0, index).some((newer) => isGenuine(newer, unlocked.keys))) break;\n',
+    put: '    void index;\n',
+    tests: ['test/unit/store/key-files.test.ts'],
+  },
+  {
+    name: 'a root that is copied does not know of a change of keys',
+    file: 'src/volume/volume.ts',
+    find: 'isNews ? this.parts.writePath.renewRoot() : this.sealNow()',
+    put: 'isNews ? this.sealNow() : this.sealNow()',
+    tests: ['test/unit/volume/snapshots.test.ts'],
+  },
+  {
+    name: 'a key file that was damaged on a remote stays so',
+    file: 'src/sync/run.ts',
+    find: 'const vital = [work.keyFile, rootFileOf(head)];',
+    put: 'const vital = [rootFileOf(head)];',
+    tests: ['test/unit/sync/run.test.ts'],
+  },
+  {
+    name: 'a client that has said goodbye holds memory that others wait for',
+    file: 'src/nbd/transmission.ts',
+    find: 'this.link.account.stopWaiting();',
+    put: 'this.link.account.close();',
+    tests: ['test/unit/nbd/grammar.test.ts'],
   },
 ];

@@ -1,10 +1,12 @@
 /** What is written past the page cache, or refused, reads back the same; mixed with ordinary writes too. */
+import { execFileSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { KIB } from '../../../src/base/bytes.js';
 import { DirectWriter } from '../../../src/base/direct-write.js';
 import { nodeFiles } from '../../../src/base/node-files.js';
 import { webAssembly } from '../../../src/erasure/webassembly.js';
+import { describeWith } from '../../support/tools.js';
 import { patterned, temporaryFolder } from '../../support/volumes.js';
 
 const SIZE = 256 * KIB;
@@ -98,9 +100,14 @@ describe('a file of the real file system', () => {
     await file.close();
     expect(descriptors()).toBe(before);
   });
+});
 
-  it('fails as ever where there is no room', async () => {
-    const file = await nodeFiles.open('/dev/full', 'update');
+describeWith(['root'], 'a write past the page cache, to a full disk', () => {
+  it('fails as ever', async () => {
+    const folder = temporaryFolder();
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', folder]);
+    onTestFinished(() => void execFileSync('umount', [folder]));
+    const file = await nodeFiles.open(`${folder}/file`, 'create');
     const write = file.write(aligned(10), 0, 'bypass');
     await expect(write).rejects.toMatchObject({ code: 'no-space' });
     await file.close();
