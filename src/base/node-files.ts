@@ -1,5 +1,6 @@
 /** The real file system behind the Files interface: node:fs, with the system's errors translated. */
 import * as fs from 'node:fs';
+import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { settleAll } from './async.js';
 import { loadCachedRead } from './cached-read.js';
@@ -151,6 +152,26 @@ async function attemptUnlessGone<T>(
   }
 }
 
+/** Node's own recursive mkdir never ends where a folder exists and takes none, as in /proc. */
+async function makeFolders(path: string, mode: number): Promise<void> {
+  try {
+    await makeOne(path, mode);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT' || dirname(path) === path) throw error;
+    await makeFolders(dirname(path), mode);
+    await makeOne(path, mode);
+  }
+}
+
+async function makeOne(path: string, mode: number): Promise<void> {
+  try {
+    await fs.promises.mkdir(path, mode);
+  } catch (error) {
+    const isThere = errnoOf(error) === 'EEXIST' && (await fs.promises.stat(path)).isDirectory();
+    if (!isThere) throw error;
+  }
+}
+
 export const nodeFiles: Files = {
   async open(path, mode) {
     return attempt(mode === 'create' ? 'create' : 'open', path, async () => {
@@ -181,7 +202,7 @@ export const nodeFiles: Files = {
   },
 
   async makeFolder(path, mode = 0o700) {
-    await attempt('create', path, () => fs.promises.mkdir(path, { recursive: true, mode }));
+    await attempt('create', path, () => makeFolders(path, mode));
   },
 
   async rename(from, to) {

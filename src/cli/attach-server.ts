@@ -98,8 +98,8 @@ function words(folder: string, credential: Credential, options: ServerOptions): 
   return ['-C', folder, 'serve', '--background', '--socket', options.socket, key, '-', ...flags];
 }
 
-/** As `serve` reads it: of a passphrase it takes one line end away. */
+/** As `serve` reads it: of a passphrase it takes one line end away, and a CR before it. */
 function secretLine(credential: Credential): Uint8Array {
   if (credential.kind === 'key-file') return credential.secret;
-  return Buffer.concat([credential.passphrase, Buffer.from('\n')]);
+  return Buffer.concat([credential.passphrase, Buffer.from('\r\n')]);
 }

@@ -1,7 +1,7 @@
 /** Where the kernel or nbdfuse shows a served volume. The serving process remembers it for `detach`. */
 import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { fromSystem } from '../base/errors.js';
+import { ChunkvolError, fromSystem } from '../base/errors.js';
 
 export interface Attachment {
   /** `nbd`: a device of the kernel; `fuse`: a file shown by nbdfuse. */
@@ -21,11 +21,17 @@ const NBD_DEVICE = /^\/dev\/nbd\d+$/;
 
 /**
  * From what the user typed: a device of the kernel, or else the path of a file, through no symbolic
- * link, as the kernel lists its mounts.
+ * link, as the kernel lists its mounts. Throws ChunkvolError: 'usage', 'io'.
  */
 export function parseTarget(text: string): Target {
   const target = path.resolve(text);
   if (NBD_DEVICE.test(target)) return { kind: 'nbd', target };
+  if (path.dirname(target) === '/dev') {
+    throw new ChunkvolError(
+      'usage',
+      `${target} is no /dev/nbdN; name one, or a file outside of /dev`,
+    );
+  }
   try {
     const folder = fs.realpathSync(path.dirname(target));
     return { kind: 'fuse', target: path.join(folder, path.basename(target)) };

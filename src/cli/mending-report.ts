@@ -3,7 +3,7 @@ import { ChunkvolError } from '../base/errors.js';
 import { ToldFailure } from './exit.js';
 import type { RepairOutcome, ScrubOutcome } from './mending.js';
 import { print, remark, type GlobalOptions } from './options.js';
-import { formatBytes } from './size.js';
+import { count, formatBytes } from './size.js';
 
 /** Damaged, and nothing done about it. */
 const FAILED_STATUS = 1;
@@ -50,10 +50,6 @@ function whatWasMended(outcome: RepairOutcome): string[] {
     ...outcome.rebuiltFiles.map((path) => `rebuilt ${path}`),
     ...outcome.mendedFiles.map((path) => `mended ${path}`),
   ];
-}
-
-function count(number: number, what: string): string {
-  return `${number} ${what}${number === 1 ? '' : 's'}`;
 }
 
 function checked({ checkedGroups, checkedBytes, skippedGroups }: ScrubOutcome): string {

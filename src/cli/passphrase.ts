@@ -13,6 +13,7 @@ import { askSecretly } from './terminal.js';
 const PASSPHRASE_VARIABLE = 'CHUNKVOL_PASSPHRASE';
 const STANDARD_INPUT = '-';
 const MAX_PASSPHRASE_BYTES = 4096;
+const WAYS = '--passphrase-file F, --key-file F or $CHUNKVOL_PASSPHRASE';
 
 export interface CredentialSources {
   readonly passphraseFile?: string | undefined;
@@ -35,20 +36,26 @@ export function addCredentialOptions(command: Command): Command {
 export async function readCredential(sources: CredentialSources): Promise<Credential> {
   const variable = fromEnvironment();
   const given = (await fromFile(sources)) ?? variable;
-  return given ?? passphrase(await askSecretly('Passphrase: '));
+  return given ?? passphrase(await askSecretly('Passphrase: ', WAYS));
 }
 
 /** A credential to be set. Asks twice, as a typing error would lock its owner out. */
 export async function readNewCredential(
   sources: CredentialSources,
-  options: { readonly question: string; readonly useEnvironment: boolean },
+  options: {
+    readonly question: string;
+    readonly useEnvironment: boolean;
+    /** Where else it can come from, for whoever has no terminal. */
+    readonly ways?: string;
+  },
 ): Promise<Credential> {
   const variable = options.useEnvironment ? fromEnvironment() : null;
   const given = (await fromFile(sources)) ?? variable;
   if (given) return given;
-  const typed = await askSecretly(`${options.question}: `);
+  const { question, ways = WAYS } = options;
+  const typed = await askSecretly(`${question}: `, ways);
   if (typed === '') throw emptyPassphrase();
-  const again = await askSecretly(`${options.question} again: `);
+  const again = await askSecretly(`${question} again: `, ways);
   if (typed === again) return passphrase(typed);
   throw new ChunkvolError('usage', 'the two passphrases are not the same; try again');
 }

@@ -8,9 +8,12 @@ import { ChunkvolError } from '../base/errors.js';
 
 const TERMINAL = '/dev/tty';
 
-/** What is typed after `question`, up to Enter. Throws ChunkvolError: 'usage' without a terminal, 'interrupted'. */
-export async function askSecretly(question: string): Promise<string> {
-  const fd = openTerminal();
+/**
+ * What is typed after `question`, up to Enter. Throws ChunkvolError: 'usage' without a terminal, naming the
+ * other `ways`; 'interrupted'.
+ */
+export async function askSecretly(question: string, ways: string): Promise<string> {
+  const fd = openTerminal(ways);
   const input = new tty.ReadStream(fd);
   try {
     // Before the question: what is typed at once must not be shown either.
@@ -24,11 +27,10 @@ export async function askSecretly(question: string): Promise<string> {
   }
 }
 
-function openTerminal(): number {
+function openTerminal(ways: string): number {
   try {
     return fs.openSync(TERMINAL, 'r+');
   } catch (error) {
-    const ways = '--passphrase-file F, --key-file F or $CHUNKVOL_PASSPHRASE';
     throw new ChunkvolError(
       'usage',
       `there is no terminal to ask for the passphrase; use ${ways}`,

@@ -42,7 +42,12 @@ export function isVolume(folder: string): boolean {
 }
 
 function isFolder(at: string): boolean {
-  return fs.statSync(at, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  try {
+    return fs.statSync(at, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOTDIR') return false;
+    throw fromSystem(error, 'open', at);
+  }
 }
 
 /** Throws ChunkvolError('exists') when `folder` holds more than nothing, or than an unfinished restore. */

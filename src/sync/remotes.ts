@@ -87,9 +87,18 @@ export async function removeRemote(volume: VolumeFolder, name: string): Promise<
   await writeBook(volume, { ...book, remotes });
 }
 
-/** What the user means by a name or URL: the URL of the remote of that name, else the text itself. */
-export function resolveRemote(book: RemoteBook, text: string): string {
-  return book.remotes.find((remote) => remote.name === text)?.url ?? text;
+/**
+ * What the user means by a name or URL: the URL of the remote of that name, else the text itself. Throws
+ * ChunkvolError 'usage' for what may be a name misspelt: it must not become a new folder.
+ */
+export async function resolveRemote(files: Files, book: RemoteBook, text: string): Promise<string> {
+  const named = book.remotes.find((remote) => remote.name === text);
+  if (named) return named.url;
+  if (!NAME.test(text) || (await files.stat(text))) return text;
+  throw new ChunkvolError(
+    'usage',
+    `there is no remote ${text} (chunkvol remote list), and no such folder; write ./${text} for a new one`,
+  );
 }
 
 export function receiptOf(book: RemoteBook, url: string): SyncReceipt | null {

@@ -51,9 +51,9 @@ export interface SyncSource {
   readonly context: StoreContext;
   /**
    * Seals what has been written so far and returns the newest closed root, which stays, with all that it
-   * names, until `release` is called.
+   * names, until `release` is called. Its generation is above the one that is given.
    */
-  sealAndPin(): Promise<{ root: RootFile; release: () => void }>;
+  sealAndPin(aboveGeneration: number): Promise<{ root: RootFile; release: () => void }>;
   /**
    * What the present state came out of. It is asked, and not the folder: while the newest root there cannot
    * be read, what was synced of it would look like another copy's.
@@ -116,7 +116,7 @@ class SyncRun {
     this.refuseOthers(before, this.source.origin());
     if (this.options.dryRun === true) return this.planOnly(before);
     beginPhase(this.options, 'seal');
-    const { root, release } = await this.source.sealAndPin();
+    const { root, release } = await this.source.sealAndPin(this.newestOfOthers(before));
     try {
       return await this.copy(before, root);
     } finally {
@@ -177,6 +177,11 @@ class SyncRun {
   private refuseOthers({ roots }: Survey, head: Origin): void {
     if (this.options.acceptFork === true) return;
     refuseFork(this.remote.url, roots, head, this.receipt?.acceptedRoots ?? []);
+  }
+
+  /** Where another copy's states are accepted, a restore must take ours for the newest. */
+  private newestOfOthers({ roots }: Survey): number {
+    return newestGeneration(strangersTo(roots, this.source.origin()));
   }
 
   /** Compares what `head` needs with what is here and there. */

@@ -74,6 +74,12 @@ function parseLocal(text: string): RsyncUrl {
 }
 
 function parseSsh(text: string): RsyncUrl {
+  if (/^rsync:[^/@]*:[^/]*@[^/]*:/.test(text)) {
+    throw usage(
+      text.replace(/^(rsync:[^:]*):[^/]*@/, '$1:…@'),
+      'ssh takes no password here; use a key',
+    );
+  }
   const [, host, typed] = SSH_URL.exec(text) ?? [];
   if (host === undefined || typed === undefined) throw usage(text, 'write rsync:[USER@]HOST:PATH');
   if (host.startsWith('-')) throw usage(text, 'a host cannot begin with "-"');

@@ -74,6 +74,19 @@ export class Roots {
     return this.generation;
   }
 
+  /**
+   * The next root is newer than this generation; false when the newest closed one is already. Our session began
+   * before those that are skipped, or what the one before it wrote meanwhile would pass for ours.
+   */
+  skipTo(generation: number): boolean {
+    if (this.generation < generation) {
+      this.generation++;
+      this.enterLineage();
+      this.generation = generation;
+    }
+    return this.newestClosed !== null && this.newestClosed.root.generation <= generation;
+  }
+
   /** Takes note of the counter of the key file; false when the newest closed root knows it already. */
   noteKeyCounter(counter: number): boolean {
     const keyCounter = Math.max(counter, this.facts.keyCounter);

@@ -257,16 +257,16 @@ export class Volume implements BlockDevice {
 
   /**
    * The same, and the root knows the newest key file, or whoever has a copy of an older one could pass that off
-   * with it. It stays, with all that it names, until `release` is called.
+   * with it; and its generation is above another. It stays, with all that it names, until `release` is called.
    */
-  async sealAndPin(): Promise<{ root: RootFile; release: () => void }> {
+  async sealAndPin(aboveGeneration = 0): Promise<{ root: RootFile; release: () => void }> {
     this.requireWritable();
     const { roots } = this.parts.end.parts;
     const letDelete = this.holdDeletion();
     try {
       const [keyFile] = await ownKeyFiles(this.context);
-      const isNews = roots.noteKeyCounter(keyFile?.counter ?? 0);
-      const root = await (isNews ? this.parts.writePath.renewRoot() : this.sealNow());
+      const news = [roots.noteKeyCounter(keyFile?.counter ?? 0), roots.skipTo(aboveGeneration)];
+      const root = await (news.includes(true) ? this.parts.writePath.renewRoot() : this.sealNow());
       return { root, release: roots.pin(root) };
     } finally {
       letDelete();

@@ -313,7 +313,8 @@ describeWith(['rsync'], 'a remote', () => {
     const twin = sandbox.path('twin');
     await sandbox.succeed(sandbox.on(volume, 'sync', copy));
     fs.cpSync(volume, twin, { recursive: true });
-    for (const folder of [volume, twin]) {
+    // The one that is accepted is behind by its generation.
+    for (const folder of [volume, volume, twin]) {
       await sandbox.withServer(folder, (client) => client.write(0, Buffer.alloc(4096, folder)));
     }
     await sandbox.succeed(sandbox.on(volume, 'sync', copy));
@@ -323,6 +324,11 @@ describeWith(['rsync'], 'a remote', () => {
     expect(fingerprint(copy)).toEqual(before);
     await sandbox.succeed(sandbox.on(twin, 'sync', copy, '--accept-fork'));
     for (const [name, digest] of before) expect(fingerprint(copy).get(name)).toBe(digest);
+    const restored = sandbox.path('restored');
+    await sandbox.succeed(['restore', '--key-file', sandbox.keyFile, copy, restored]);
+    await sandbox.withServer(restored, async (client) => {
+      expect(Buffer.compare(await client.read(0, 4096), Buffer.alloc(4096, twin))).toBe(0);
+    });
   });
 
   it('that went back in time is a rollback, status 6, to sync and to restore', async () => {

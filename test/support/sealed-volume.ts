@@ -97,8 +97,15 @@ export class SealedVolume implements SyncSource {
     return this.newestRoot();
   }
 
-  async sealAndPin(): Promise<{ root: RootFile; release: () => void }> {
-    return { root: await this.sealNow(), release: () => undefined };
+  async sealAndPin(aboveGeneration: number): Promise<{ root: RootFile; release: () => void }> {
+    if (this.generation < aboveGeneration) {
+      this.generation++;
+      this.enterLineage();
+      this.generation = aboveGeneration;
+    }
+    const { root } = await this.sealNow();
+    if (root.generation <= aboveGeneration) await this.publish();
+    return { root: await this.newestRoot(), release: () => undefined };
   }
 
   async newestRoot(): Promise<RootFile> {
@@ -167,11 +174,14 @@ export class SealedVolume implements SyncSource {
     return writer.group;
   }
 
+  private enterLineage(): void {
+    if (this.lineage.at(-1)?.session === this.session) return;
+    this.lineage.push({ session: this.session, firstGeneration: this.generation });
+  }
+
   private async publish(closed = true): Promise<string> {
     this.generation++;
-    if (this.lineage.at(-1)?.session !== this.session) {
-      this.lineage.push({ session: this.session, firstGeneration: this.generation });
-    }
+    this.enterLineage();
     const root = this.root(closed);
     return publishRoot(this.context, root, sealRoot(this.context.keys, this.context.random, root));
   }

@@ -165,7 +165,11 @@ function refuseTwoFromStandardInput(options: Options): void {
 function askNew({ newPassphraseFile, newKeyFile }: Options): Promise<Credential> {
   return readNewCredential(
     { passphraseFile: newPassphraseFile, keyFile: newKeyFile },
-    { question: 'New passphrase', useEnvironment: false },
+    {
+      question: 'New passphrase',
+      useEnvironment: false,
+      ways: '--new-passphrase-file F or --new-key-file F',
+    },
   );
 }
 

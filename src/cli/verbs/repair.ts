@@ -41,5 +41,5 @@ async function runRepair(options: Options): Promise<void> {
 /** Canonical, so that it means the same to a server in another folder. */
 async function remoteUrl(text: string, options: Options): Promise<string> {
   const volume = { files: nodeFiles, folder: chosenFolder(options.volume) };
-  return openRemote(resolveRemote(await readRemoteBook(volume), text)).url;
+  return openRemote(await resolveRemote(nodeFiles, await readRemoteBook(volume), text)).url;
 }

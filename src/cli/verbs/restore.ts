@@ -19,7 +19,7 @@ import { addCredentialOptions, readCredential, type CredentialSources } from '..
 import { ProgressDisplay } from '../progress.js';
 import { openHeld, useSession, type Session } from '../session.js';
 import { interruptible } from '../signals.js';
-import { formatBytes } from '../size.js';
+import { count, formatBytes } from '../size.js';
 import { readEverything } from '../verify.js';
 import { requireRestorable } from '../volume-folder.js';
 
@@ -117,7 +117,7 @@ function showReport(options: GlobalOptions, report: RestoreReport): void {
   const { name, generation, timeMs, fetchedFiles, fetchedBytes } = report;
   remark(
     options,
-    `${name}, generation ${generation} of ${new Date(timeMs).toISOString()}: ${fetchedFiles} files, ${formatBytes(fetchedBytes)}`,
+    `${name}, generation ${generation} of ${new Date(timeMs).toISOString()}: ${count(fetchedFiles, 'file')}, ${formatBytes(fetchedBytes)}`,
   );
   for (const note of report.notes) remark(options, note);
 }

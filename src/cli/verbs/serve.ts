@@ -34,7 +34,7 @@ export function addServe(program: Command): void {
     )
     .addOption(new Option('--socket <path>', 'listen on this Unix socket').conflicts('port'))
     .option('--port <n>', 'listen on a TCP port instead, 0 for any')
-    .option('--bind <addr>', 'the address for --port', '127.0.0.1')
+    .option('--bind <addr>', 'the address for --port (default: 127.0.0.1)')
     .option('--insecure', 'allow --bind addresses that others can reach; nothing is encrypted')
     .option('--read-only', 'refuse writes')
     .option('--accept-loss', 'open although flushed writes are missing, and cut them off')
@@ -85,6 +85,8 @@ export function inUseBy(folder: string, pid: number, how: string): ChunkvolError
 function chooseAddress(folder: string, options: Options): NbdAddress {
   const { port, bind = '127.0.0.1', insecure = false, socket } = options;
   if (port === undefined) {
+    if (options.bind !== undefined)
+      throw new ChunkvolError('usage', '--bind is of no use without --port');
     if (socket === undefined) return { kind: 'unix', path: newSocketPath(folder, 'nbd') };
     return { kind: 'unix', path: checkSocketFolder(path.resolve(socket)) };
   }

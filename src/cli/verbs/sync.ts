@@ -11,7 +11,7 @@ import { ToldFailure } from '../exit.js';
 import type { SyncArguments, SyncOutcome } from '../operations.js';
 import { print, remark, type GlobalOptions } from '../options.js';
 import { addCredentialOptions, type CredentialSources } from '../passphrase.js';
-import { formatBytes } from '../size.js';
+import { count, formatBytes } from '../size.js';
 import { existingVolume } from '../volume-folder.js';
 
 interface Options extends GlobalOptions, CredentialSources {
@@ -68,7 +68,7 @@ async function chooseUrls(folder: string, remotes: readonly string[]): Promise<s
   const texts =
     remotes.length === 0
       ? book.remotes.map(({ url }) => url)
-      : remotes.map((text) => resolveRemote(book, text));
+      : await Promise.all(remotes.map((text) => resolveRemote(nodeFiles, book, text)));
   if (texts.length === 0) {
     throw new ChunkvolError(
       'usage',
@@ -80,7 +80,7 @@ async function chooseUrls(folder: string, remotes: readonly string[]): Promise<s
 
 function showReport(options: GlobalOptions, report: SyncReport): void {
   const { url, dryRun, generation, copiedFiles, copiedBytes, replacedFiles } = report;
-  const files = `${copiedFiles} files, ${formatBytes(copiedBytes)}`;
+  const files = `${count(copiedFiles, 'file')}, ${formatBytes(copiedBytes)}`;
   if (dryRun) print(`${url}: would copy ${files} (to generation ${generation})`);
   else remark(options, `${url}: copied ${files}; generation ${generation} is there`);
   if (replacedFiles > 0)

@@ -175,7 +175,12 @@ describe('many clients that ask for much and read nothing', () => {
 
   it.each([
     ['stay', () => undefined],
-    ['say goodbye', (raw: RawClient) => void raw.request({ command: Command.disconnect })],
+    [
+      'say goodbye',
+      (raw: RawClient): void => {
+        raw.request({ command: Command.disconnect });
+      },
+    ],
     ['send nothing more', (raw: RawClient) => void raw.socket.end()],
   ])('keep nobody waiting longer than they may stand still, when they %s', async (_, leave) => {
     const clock = new ManualClock();

@@ -42,8 +42,10 @@ describe('the remotes of a volume', () => {
     await writeReceipt(volume(), receipt('/mnt/office', 2));
     const book = await readRemoteBook(volume());
     expect(book.remotes.map((remote) => remote.name)).toEqual(['cloud', 'office']);
-    expect(resolveRemote(book, 'office')).toBe('/mnt/office');
-    expect(resolveRemote(book, './other')).toBe('./other');
+    expect(await resolveRemote(nodeFiles, book, 'office')).toBe('/mnt/office');
+    expect(await resolveRemote(nodeFiles, book, './other')).toBe('./other');
+    expect(await resolveRemote(nodeFiles, book, 'src')).toBe('src');
+    await expect(resolveRemote(nodeFiles, book, 'ofice')).rejects.toMatchObject({ code: 'usage' });
     expect(book.receipts).toEqual([receipt('/mnt/office', 2)]);
     await removeRemote(volume(), 'office');
     const later = await readRemoteBook(volume());

@@ -315,9 +315,9 @@ describe('a remote with two lines of history', () => {
       await sync(copy, true);
     }
     const report = await restore();
-    expect(report.generation).toBe(5);
+    expect(report.generation).toBe(6);
     expect(report.notes.join()).toContain('written in two copies: 1 states');
-    expect(await generations()).toEqual([5, 4, 3, 2]);
+    expect(await generations()).toEqual([6, 5, 3, 2]);
     expect(files('chunks')).toHaveLength(24);
   });
 

@@ -135,9 +135,9 @@ describe.each<[Deed, { known: string; expecting: string; fresh: string; writer: 
   [
     'fork',
     {
-      known: 'generation 5, two copies',
-      expecting: 'generation 5, two copies',
-      fresh: 'generation 5, cannot tell its age, two copies',
+      known: 'generation 6, two copies',
+      expecting: 'generation 6, two copies',
+      fresh: 'generation 6, cannot tell its age, two copies',
       writer: 'mended',
     },
   ],

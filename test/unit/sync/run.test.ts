@@ -249,7 +249,8 @@ describe('a volume that was written in two copies', () => {
     copy.write();
     await refused(sync({}, copy), 'fork', 6);
     await refused(sync({ dryRun: true }, copy), 'fork', 6);
-    await sync({ acceptFork: true }, copy);
+    const { generation } = await sync({ acceptFork: true }, copy);
+    expect(Math.max(...wholeRoots(volume.context, remote))).toBe(generation);
     copy.write();
     await sync({}, copy);
     expect(wholeRoots(volume.context, remote)).toHaveLength(4);
