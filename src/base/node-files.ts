@@ -176,9 +176,13 @@ export const nodeFiles: Files = {
   async open(path, mode) {
     return attempt(mode === 'create' ? 'create' : 'open', path, async () => {
       const fd = await open(path, FLAGS[mode], 0o600);
-      if ((await fstat(fd)).isFile()) return new NodeFile(path, fd);
-      await close(fd);
-      throw new Error('it is not a file');
+      try {
+        if (!(await fstat(fd)).isFile()) throw new Error('it is not a file');
+        return new NodeFile(path, fd);
+      } catch (error) {
+        await close(fd);
+        throw error;
+      }
     });
   },
 

@@ -3,7 +3,7 @@
  * or, when nobody does, by opening the volume for them. A volume that does not open can still be
  * mended.
  */
-import { errorMessage, isChunkvolError } from '../base/errors.js';
+import { errorMessage, isChunkvolError, type ChunkvolError } from '../base/errors.js';
 import type { Tolerance } from '../volume/recovery.js';
 import { ControlClient } from './control-client.js';
 import type { OperationContext } from './control-server.js';
@@ -60,13 +60,12 @@ function mend(
   const work = (call: Call): Promise<unknown> => call(name, args);
   return access(folder, options, work, async (held, context) => {
     const session = await openIfWhole(held, options);
-    if (session) return workIn(session, context, work);
-    const closed = await mendClosed(held, name, args, {
-      ...context,
-      send: () => Promise.resolve(),
-    });
+    if (!isChunkvolError(session)) return workIn(session, context, work);
+    const silent = { ...context, send: () => Promise.resolve() };
+    const closed = await mendClosed(held, name, args, session.message, silent);
     const open = (tolerance: Tolerance): Promise<unknown> =>
       workHere(held, { ...options, tolerance }, context, work);
+    if (closed === null) return open('torn-copy');
     if (name === 'repair') return repairOpened(closed as RepairOutcome, open);
     // Where all chunk files of the newest closed root are good, it is the log's end that is missing.
     return closed.damages.length > 0 ? closed : open('torn-copy');
@@ -74,10 +73,13 @@ function mend(
 }
 
 /**
- * null where it does not open in its newest state: an older one, which a copy and whoever only reads are
+ * Why, where it does not open in its newest state: an older one, which a copy and whoever only reads are
  * given, would be found good, or be mended, in its stead.
  */
-async function openIfWhole(held: HeldVolume, options: AccessOptions): Promise<Session | null> {
+async function openIfWhole(
+  held: HeldVolume,
+  options: AccessOptions,
+): Promise<Session | ChunkvolError> {
   const notices: string[] = [];
   const onNotice = (line: string): void => void notices.push(line);
   const settings = { ...options, acceptLoss: false, tolerance: 'none' as const, onNotice };
@@ -86,7 +88,7 @@ async function openIfWhole(held: HeldVolume, options: AccessOptions): Promise<Se
     notices.forEach(remarkOn(options));
     return session;
   } catch (error) {
-    if (isChunkvolError(error, 'lost', 'flushed-data-missing')) return null;
+    if (isChunkvolError(error, 'lost', 'flushed-data-missing')) return error;
     throw error;
   }
 }

@@ -1,46 +1,87 @@
 /** Key files that are gone or damaged, put back by who still has them: a process with the volume open, or a remote. */
-import { isChunkvolError } from '../base/errors.js';
+import { equalBytes } from '../base/bytes.js';
+import { isChunkvolError, tellsDamage, type ChunkvolError } from '../base/errors.js';
 import type { Files } from '../base/files.js';
+import { lockInKernel, type FolderLock } from '../base/lock.js';
 import type { Credential } from '../crypto/key-slot.js';
-import { MAX_KEY_FILE_BYTES } from '../format/key-file.js';
-import { FOLDERS, keyFolder } from '../store/context.js';
+import { decodeKeyFile, MAX_KEY_FILE_BYTES } from '../format/key-file.js';
+import { decodeOrNull } from '../store/chunk-meta.js';
+import { FOLDERS, keyFolder, NAME_PATTERN, type Environment } from '../store/context.js';
 import { ownKeyFiles, publishKeyFile, unlock, type UnlockedVolume } from '../store/key-files.js';
+import { readWhole } from '../store/publish.js';
+import { readRoots } from '../store/root-files.js';
 import { fetchEach, fetchFolder, removeEach } from '../sync/fetch.js';
 import type { Remote } from '../sync/remote.js';
 import { listNamed } from '../sync/survey.js';
 
-/** Publishes the key file with which the volume was opened when none of this volume is left. */
+/**
+ * Publishes the key file with which the volume was opened when none of this volume is left. What is there stays:
+ * one that the disk does not give now may be newer, and counts when it does.
+ */
 export async function restoreKeyFile(
   files: Files,
   folder: string,
   { keys, keyFile }: UnlockedVolume,
 ): Promise<boolean> {
-  // One that cannot be read is as good as none.
-  const left = await ownKeyFiles({ files, folder, keys }).catch(() => []);
-  if (left.length > 0) return false;
+  const lock = await lockKeys(files, folder);
+  try {
+    const left = await ownKeyFiles({ files, folder, keys }).catch((error: unknown) => {
+      if (tellsDamage(error)) return [];
+      throw error;
+    });
+    if (left.length > 0) return false;
+    await publishKeyFile(files, folder, keys, keyFile);
+    return true;
+  } finally {
+    await lock.release();
+  }
+}
+
+/** Nobody else changes the key files until it is released. Throws 'in-use'. */
+export async function lockKeys(files: Files, folder: string): Promise<FolderLock> {
   await files.makeFolder(keyFolder({ folder }));
-  await publishKeyFile(files, folder, keys, keyFile);
-  return true;
+  return lockInKernel(keyFolder({ folder }));
 }
 
 /**
- * Unlocks a volume that its own key files do not open, with those of a remote, and puts them back. Where a whole
- * one is here it is the credential that is wrong. Throws what `unlock` throws, and as Remote does.
+ * Unlocks a volume that its own key files do not open, with those of a remote, and puts them back. The caller
+ * holds the folder's lock. Throws `reason`, why they do not open it, where that is not their damage: a whole
+ * one is here, or one that cannot be read, or there or here is another volume. Throws as Remote does too.
  */
 export async function unlockFrom(
-  files: Files,
+  context: Environment,
   folder: string,
   remote: Remote,
   credential: Credential,
+  reason: ChunkvolError,
 ): Promise<UnlockedVolume> {
-  try {
-    return await unlock(files, folder, credential);
-  } catch (error) {
-    if (!isChunkvolError(error, 'wrong-key', 'damaged', 'not-a-volume')) throw error;
-    const unlocked = await unlockThere(files, folder, remote, credential);
-    if (!unlocked || !(await restoreKeyFile(files, folder, unlocked))) throw error;
-    return unlocked;
+  const { files } = context;
+  const unlocked = await unlockThere(files, folder, remote, credential);
+  if (!unlocked) throw reason;
+  const { keys, keyFile } = unlocked;
+  for (const bytes of await keyFilesHere(files, folder)) {
+    const { volumeId } = decodeOrNull(() => decodeKeyFile(bytes))?.file ?? keyFile;
+    if (!equalBytes(volumeId, keyFile.volumeId)) throw reason;
   }
+  const { roots, foreign } = await readRoots({
+    ...context,
+    folder,
+    keys,
+    volumeId: keyFile.volumeId,
+  });
+  if (roots.length === 0 && foreign.length > 0) throw reason;
+  if (!(await restoreKeyFile(files, folder, unlocked))) throw reason;
+  return unlocked;
+}
+
+async function keyFilesHere(files: Files, folder: string): Promise<Uint8Array[]> {
+  const found: Uint8Array[] = [];
+  for (const name of await files.list(keyFolder({ folder }))) {
+    const path = `${keyFolder({ folder })}/${name}`;
+    const bytes = NAME_PATTERN.test(name) && (await readWhole(files, path, MAX_KEY_FILE_BYTES));
+    if (bytes) found.push(bytes);
+  }
+  return found;
 }
 
 /** null where the credential opens nothing there either. */

@@ -1,11 +1,11 @@
 /**
- * Scrub and repair of a volume that does not open, because more is missing than it can do without:
- * on the groups of its newest closed root alone. After a repair the volume must open.
+ * Scrub and repair of a volume that does not open in its newest state, because more is missing than it can do
+ * without: on the groups of its newest closed root alone. After a repair the volume must open.
  */
-import { ChunkvolError } from '../base/errors.js';
 import { MAX_ROOT_FILE_BYTES, type Root } from '../format/root.js';
 import { FOLDERS, type StoreContext } from '../store/context.js';
-import { groupOfRoot } from '../store/group.js';
+import { groupOfRoot, type Group } from '../store/group.js';
+import { isWhole } from '../store/member-stat.js';
 import { OpenFiles } from '../store/open-files.js';
 import { publishFile, readWhole } from '../store/publish.js';
 import { readRoots } from '../store/root-files.js';
@@ -20,16 +20,18 @@ import type { HeldVolume } from './session.js';
 
 export type MendingName = 'scrub' | 'repair';
 
-/** Throws ChunkvolError('lost') when there is no closed root to go by, and all that mending throws. */
+/** null when there is no closed root to go by; `why` the volume does not open. Throws all that mending throws. */
 export async function mendClosed(
   held: HeldVolume,
   name: MendingName,
   args: object,
+  why: string,
   context: OperationContext,
-): Promise<ScrubOutcome> {
+): Promise<ScrubOutcome | null> {
   const { from } = { from: null, ...(args as Partial<RepairArguments>) };
   const store = storeContext(held);
   const root = await newestClosedRoot(store, from === null ? null : openRemote(from), context);
+  if (!root) return null;
   const openFiles = new OpenFiles(store.files);
   const groups = root.groups.map((entry) => groupOfRoot(store, entry));
   const host: MendingHost = {
@@ -40,7 +42,11 @@ export async function mendClosed(
     lostRanges: null,
   };
   try {
-    if (name === 'scrub') return await runScrub(host, context);
+    if (name === 'scrub') {
+      const outcome = await runScrub(host, context);
+      // With all of its groups here that root would do: what is missing came after it.
+      return { ...outcome, shut: (await areWhole(store, groups)) ? why : null };
+    }
     return await runRepair(host, { from }, context);
   } finally {
     await openFiles.closeAll();
@@ -56,21 +62,21 @@ async function newestClosedRoot(
   store: StoreContext,
   remote: Remote | null,
   context: OperationContext,
-): Promise<Root> {
+): Promise<Root | null> {
   const here = await closedRootHere(store);
   if (here) return here;
   if (remote) await fetchRoots(store, remote, context);
-  const fetched = remote && (await closedRootHere(store));
-  if (fetched) return fetched;
-  throw new ChunkvolError(
-    'lost',
-    `no closed root of the volume in ${store.folder} can be read; run chunkvol repair --from a remote`,
-  );
+  return remote && closedRootHere(store);
 }
 
-async function closedRootHere(store: StoreContext): Promise<Root | undefined> {
+async function closedRootHere(store: StoreContext): Promise<Root | null> {
   const { roots } = await readRoots(store);
-  return roots.find(({ root }) => root.closed)?.root;
+  return roots.find(({ root }) => root.closed)?.root ?? null;
+}
+
+async function areWhole(store: StoreContext, groups: readonly Group[]): Promise<boolean> {
+  for (const group of groups) if (!(await isWhole(store, group))) return false;
+  return true;
 }
 
 async function fetchRoots(

@@ -9,7 +9,7 @@ import { count, formatBytes } from './size.js';
 const FAILED_STATUS = 1;
 const LOST_STATUS = 4;
 
-/** Throws ToldFailure: status 1 for damage that repair can mend, 4 for more. */
+/** Throws ToldFailure: status 1 for damage that repair can mend, 4 for more; 'flushed-data-missing' as below. */
 export function reportScrub(options: GlobalOptions, outcome: ScrubOutcome): void {
   outcome.damages.forEach(print);
   if (outcome.damages.length === 0) {
@@ -21,6 +21,7 @@ export function reportScrub(options: GlobalOptions, outcome: ScrubOutcome): void
   print(`${checked(outcome)}: ${count(outcome.damages.length, 'fault')} in ${files}`);
   const hopeless = outcome.hopeless.length > 0;
   print(hopeless ? 'try chunkvol repair --from REMOTE' : 'chunkvol repair mends them');
+  if (outcome.shut !== null) throw new ChunkvolError('flushed-data-missing', outcome.shut);
   throw new ToldFailure(hopeless ? LOST_STATUS : FAILED_STATUS);
 }
 

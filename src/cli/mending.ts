@@ -50,6 +50,8 @@ export interface ScrubOutcome {
   readonly hopeless: readonly string[];
   /** Groups that are not sealed yet; reading them verifies them. */
   readonly skippedGroups: number;
+  /** Why the volume does not open, for something else than the damages; null when it does. */
+  readonly shut: string | null;
 }
 
 export interface RepairOutcome extends ScrubOutcome {
@@ -62,8 +64,6 @@ export interface RepairOutcome extends ScrubOutcome {
   readonly unrepaired: readonly string[];
   /** Ranges of the disk whose contents are gone, in bytes. */
   readonly lost: readonly DiskRange[];
-  /** Why the volume does not open all the same; null when it does. */
-  readonly shut: string | null;
   /** Why the remote could not help, one line each. */
   readonly notes: readonly string[];
 }
@@ -115,7 +115,6 @@ export async function runRepair(
     restoredKeyFile: await restoreKeyFile(files, folder, host.unlocked),
     unrepaired: report.unrepaired.map(({ path, reason }) => `${path}: ${reason}`),
     lost,
-    shut: null,
     notes,
   };
 }
@@ -144,6 +143,7 @@ function scrubOutcome(report: ScrubReport): ScrubOutcome {
     damagedFiles: report.findings.length,
     hopeless: [...report.unverifiable.map(groupLabel), ...beyondParity(report.findings)],
     skippedGroups: report.skipped.length,
+    shut: null,
   };
 }
 

@@ -1,6 +1,7 @@
 /**
  * A volume opened by this very process: the credential is checked first, before anything else of the
- * volume is read or written, then the folder is locked, then the volume opens.
+ * volume is read or written, then the folder is locked, then the volume opens. Where it is the key files that are
+ * damaged, they come from a remote once the folder is locked.
  */
 import { isChunkvolError } from '../base/errors.js';
 import type { Files } from '../base/files.js';
@@ -13,7 +14,7 @@ import type { Tolerance } from '../volume/recovery.js';
 import { giveUpReserve } from '../volume/space.js';
 import type { Volume } from '../volume/volume.js';
 import { systemEnvironment } from './environment.js';
-import { unlockFrom } from './key-rescue.js';
+import { lockKeys, unlockFrom } from './key-rescue.js';
 import { readCredential, type CredentialSources } from './passphrase.js';
 
 export interface OpenSettings {
@@ -53,14 +54,22 @@ export async function holdVolume(
 ): Promise<HeldVolume> {
   const environment = systemEnvironment();
   const { files } = environment;
-  const { keysFrom = null } = sources;
   const credential = await readCredential(sources);
-  const unlocked =
-    keysFrom === null
-      ? await unlock(files, folder, credential)
-      : await unlockFrom(files, folder, openRemote(keysFrom), credential);
+  const unlocked = await unlock(files, folder, credential).catch((error: unknown) => {
+    const isOfKeys = isChunkvolError(error, 'wrong-key', 'damaged', 'not-a-volume');
+    if (isOfKeys && sources.keysFrom) return error;
+    throw error;
+  });
   const lock = await lockFolder(folder, files);
-  return { environment, folder, unlocked, lock };
+  if (!(unlocked instanceof Error)) return { environment, folder, unlocked, lock };
+  try {
+    const remote = openRemote(sources.keysFrom!);
+    const rescued = await unlockFrom(environment, folder, remote, credential, unlocked);
+    return { environment, folder, unlocked: rescued, lock };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
 }
 
 /** On a full disk there is no room for the lock either, unless the reserve makes some. */
@@ -80,9 +89,8 @@ export async function openHeld(
 ): Promise<Session> {
   const { environment, folder, unlocked } = held;
   const { readOnly = false, acceptLoss = false, tolerance, onNotice } = options;
-  const keyPlace = { ...environment, folder, keys: unlocked.keys };
   // They open nothing any more; one that cannot be removed now keeps nobody out.
-  if (!readOnly) await removeOlderKeyFiles(keyPlace).catch(() => undefined);
+  if (!readOnly) await tidyKeys(held).catch(() => undefined);
   const volume = await openVolume(environment, folder, {
     unlocked,
     readOnly,
@@ -90,6 +98,21 @@ export async function openHeld(
     ...(onNotice && { onNotice }),
   });
   return { environment, folder, volume, unlocked, close: () => volume.close() };
+}
+
+/** Removes what a change of keys that was cut short has left. */
+async function tidyKeys({
+  environment,
+  folder,
+  unlocked,
+}: Omit<HeldVolume, 'lock'>): Promise<void> {
+  const { files } = environment;
+  const lock = await lockKeys(files, folder);
+  try {
+    await removeOlderKeyFiles({ files, folder, keys: unlocked.keys });
+  } finally {
+    await lock.release();
+  }
 }
 
 /** Throws ChunkvolError: 'wrong-key', 'in-use', and all that `openVolume` throws. Closing releases the folder. */

@@ -190,6 +190,8 @@ export class Transmission {
       this.#answerFailure(inFlight, error);
     } finally {
       this.#inDeviceCount -= 1;
+      // A device that takes its time takes it from nobody's client.
+      this.link.account.moved();
     }
   }
 

@@ -107,6 +107,15 @@ export async function readHeader(
   return bytes && openHeader(keys, bytes);
 }
 
+/** Whether a header is that of the member at `place` of a group. */
+export function isHeaderOf(
+  header: ChunkHeader | null,
+  group: { readonly id: Uint8Array },
+  place: number,
+): header is ChunkHeader {
+  return header?.place === place && equalBytes(header.groupId, group.id);
+}
+
 export async function readExactly(
   file: OpenFile,
   position: number,

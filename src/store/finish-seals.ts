@@ -8,6 +8,8 @@ import type { Catalog, FoundFile, FoundGroup } from './catalog.js';
 import { footerAt } from './catalog.js';
 import { chunkFolder, NAME_PATTERN, type StoreContext } from './context.js';
 import { memberPaths, memberName, NEW_SUFFIX } from './group.js';
+import { statMember } from './member-stat.js';
+import { takeName } from './set-aside.js';
 import type { Manifest } from '../format/footer.js';
 import type { RootGroup } from '../format/root.js';
 import { toHex } from '../base/bytes.js';
@@ -53,13 +55,14 @@ async function finishOne(
   for (const file of unfinished) {
     const { place } = file.header;
     const name = memberName(context, found.id, sealId, place);
-    const isDone = (await context.files.stat(final[place]!)) !== null;
+    const isDone = (await statMember(context.files, final[place]!)) !== null;
     if (!isDone && (await footerAt(context, file.path, name))) {
-      await context.files.rename(file.path, final[place]!);
+      await takeName(context, file.path, final[place]!);
     }
   }
   for (const file of unfinished) {
-    if (await context.files.stat(final[file.header.place]!)) await context.files.remove(file.path);
+    const isDone = (await statMember(context.files, final[file.header.place]!)) !== null;
+    if (isDone) await context.files.remove(file.path);
   }
   return unfinished.length > 0;
 }

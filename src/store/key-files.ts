@@ -58,10 +58,11 @@ export async function unlock(
   credential: Credential,
 ): Promise<UnlockedVolume> {
   const candidates = await readKeyFiles(files, folder);
-  for (const [index, candidate] of candidates.entries()) {
+  for (const candidate of candidates) {
     const unlocked = await tryUnlock(candidate, credential);
     if (!unlocked) continue;
-    if (candidates.slice(0, index).some((newer) => isGenuine(newer, unlocked.keys))) break;
+    const newer = candidates.filter(({ file }) => file.counter > candidate.file.counter);
+    if (newer.some((each) => isGenuine(each, unlocked.keys))) break;
     return unlocked;
   }
   const what = credential.kind === 'passphrase' ? 'passphrase' : 'key file';
@@ -125,7 +126,7 @@ function isGenuine({ body, mac }: Pick<KeyFileOnDisk, 'body' | 'mac'>, keys: Vol
 export interface OwnKeyFile {
   readonly name: string;
   readonly bytes: Uint8Array;
-  readonly counter: number;
+  readonly file: KeyFile;
 }
 
 /** The key files of a volume in its folder that are whole, the newest first. Throws 'io'. */
@@ -135,20 +136,28 @@ export async function ownKeyFiles({ files, folder, keys }: KeyPlace): Promise<Ow
     if (!NAME_PATTERN.test(name)) continue;
     const bytes = await readWhole(files, `${keyFolder({ folder })}/${name}`, MAX_KEY_FILE_BYTES);
     if (!bytes || keyFileName(keys, bytes) !== name) continue;
-    const decoded = decodeOrNull(() => decodeKeyFile(bytes));
-    if (decoded && isGenuine(decoded, keys))
-      found.push({ name, bytes, counter: decoded.file.counter });
+    const file = decodeOwn(keys, bytes);
+    if (file) found.push({ name, bytes, file });
   }
-  return found.sort((a, b) => b.counter - a.counter);
+  return found.sort((a, b) => b.file.counter - a.file.counter);
 }
 
-/** Removes the volume's key files that a newer one has replaced: a crash came in between. */
+/** A key file of the volume whose keys these are; null for any other, and for a damaged one. */
+export function decodeOwn(keys: VolumeKeys, bytes: Uint8Array): KeyFile | null {
+  const decoded = decodeOrNull(() => decodeKeyFile(bytes));
+  return decoded && isGenuine(decoded, keys) ? decoded.file : null;
+}
+
+/** Removes the volume's key files that a newer one has replaced. The caller holds the lock on them. */
 export async function removeOlderKeyFiles(place: KeyPlace): Promise<void> {
   const [newest, ...others] = await ownKeyFiles(place);
-  const older = others.filter(({ counter }) => counter < newest!.counter);
+  const older = others.filter(({ file }) => file.counter < newest!.file.counter);
+  if (older.length === 0) return;
   const folder = keyFolder(place);
+  // The newest may have been published a moment before a crash.
+  await place.files.syncFolder(folder);
   for (const { name } of older) await place.files.remove(`${folder}/${name}`);
-  if (older.length > 0) await place.files.syncFolder(folder);
+  await place.files.syncFolder(folder);
 }
 
 /** The name that a key file with these bytes is published under. */
@@ -156,28 +165,27 @@ export function keyFileName(keys: VolumeKeys, bytes: Uint8Array): string {
   return keys.maintenance.fileName('key', sha256(bytes));
 }
 
-/** Publishes a key file with the highest counter, and removes all others. */
+/**
+ * Publishes a key file with the highest counter, and removes those before it: or leaves that to whoever opens the
+ * volume next, as they open nothing any more. The caller holds the lock on the key files.
+ */
 export async function publishKeyFile(
   files: Files,
   folder: string,
   keys: VolumeKeys,
   keyFile: KeyFile,
 ): Promise<void> {
-  const earlier = await files.list(keyFolder({ folder }));
   const body = encodeKeyFile(keyFile);
   const bytes = Buffer.concat([body, keyFileMac(keys, body)]);
   const name = keyFileName(keys, bytes);
+  const path = `${keyFolder({ folder })}/${name}`;
+  const isThere = (await files.stat(path)) !== null;
   await publishFile(files, keyFolder({ folder }), name, bytes).catch(async (error: unknown) => {
     // It may be there and not be durable: whoever is told that it failed goes on with what was before.
-    if (!earlier.includes(name))
-      await files.remove(`${keyFolder({ folder })}/${name}`).catch(() => undefined);
+    if (!isThere) await files.remove(path).catch(() => undefined);
     throw error;
   });
-  for (const old of earlier) {
-    if (NAME_PATTERN.test(old) && old !== name)
-      await files.remove(`${keyFolder({ folder })}/${old}`);
-  }
-  await files.syncFolder(keyFolder({ folder }));
+  await removeOlderKeyFiles({ files, folder, keys }).catch(() => undefined);
 }
 
 /** The slot record for a wrapped key. */

@@ -15,7 +15,7 @@ import { memberBytes, rowCount, unitLength, unitStart } from '../erasure/stripe.
 import type { ChunkHeader } from '../format/chunk-header.js';
 import { footerBytes, type FooterBody, type Manifest } from '../format/footer.js';
 import { sha256 } from '../format/root.js';
-import { readFooter, readHeader } from './chunk-meta.js';
+import { isHeaderOf, readFooter, readHeader } from './chunk-meta.js';
 import type { StoreContext } from './context.js';
 import { memberName, type Group } from './group.js';
 import { memberDigest, parityCounter, unitMac } from './parity.js';
@@ -118,7 +118,7 @@ export async function hasSoundEnds(context: StoreContext, group: Group): Promise
     const header = await withFile(context, path, (file) => {
       return orNull(readHeader(context.keys.maintenance, file));
     });
-    if (!header || !isHeaderOf(header, group, place)) return false;
+    if (!isHeaderOf(header, group, place)) return false;
     if (!(await readManifestAt(context, group, place, path))) return false;
   }
   return true;
@@ -190,7 +190,7 @@ class MemberChecker {
 
   private async checkHeader(file: OpenFile): Promise<ChunkHeader | null> {
     const header = await orNull(readHeader(this.context.keys.maintenance, file));
-    if (header && isHeaderOf(header, this.group, this.place)) return header;
+    if (isHeaderOf(header, this.group, this.place)) return header;
     this.damages.push({ part: 'header', from: 0, to: HEADER_BYTES });
     return null;
   }
@@ -286,10 +286,6 @@ export function throwIfStopped(signal: AbortSignal | undefined): void {
   if (signal?.aborted) {
     throw new ChunkvolError('interrupted', 'stopped; what was finished stays, run it again');
   }
-}
-
-function isHeaderOf(header: ChunkHeader, group: Group, place: number): boolean {
-  return header.place === place && equalBytes(header.groupId, group.id);
 }
 
 function isManifestOf(context: StoreContext, group: Group, manifest: Manifest): boolean {

@@ -2,15 +2,15 @@
  * What a loss leaves behind is kept, out of the way, in local/set-aside: the volume goes on without it, and
  * tells of it no more, but whoever finds that the loss was none still has every byte.
  */
-import { MIB } from '../base/bytes.js';
 import { memberBytes } from '../erasure/stripe.js';
 import { chunkFolder, FOLDERS, rootFolder, type StoreContext } from './context.js';
+import { copyFile } from './copy-file.js';
 import type { Group } from './group.js';
 
 /** Moves files there. */
 export async function setAside(context: StoreContext, paths: readonly string[]): Promise<void> {
   const folder = await makeFolder(context);
-  for (const path of paths) await context.files.rename(path, placeIn(folder, path));
+  for (const path of paths) await context.files.rename(path, await freePlace(context, path));
   for (const each of [folder, chunkFolder(context), rootFolder(context)]) {
     await context.files.syncFolder(each);
   }
@@ -26,40 +26,24 @@ export async function takeName(context: StoreContext, from: string, to: string):
 
 /**
  * Copies there what the data files of a group hold behind its end, each under its own name and the byte at
- * which the copy begins. Throws 'no-space' where there is no room for it.
+ * which the copy begins; false when there is nothing. Throws 'no-space' where there is no room for it, 'io'.
  */
-export async function setTailAside(context: StoreContext, group: Group): Promise<void> {
+export async function setTailAside(context: StoreContext, group: Group): Promise<boolean> {
   const { geometry, end, paths } = group;
-  const folder = await makeFolder(context);
+  let isAny = false;
   for (const [member, path] of paths.slice(0, geometry.data).entries()) {
     const from = memberBytes(geometry, end, member);
     const stat = await context.files.stat(path);
-    if ((stat?.bytes ?? 0) > from) await copyTail(context, path, from, placeIn(folder, path));
+    if ((stat?.bytes ?? 0) <= from) continue;
+    const folder = await makeFolder(context);
+    const kept = placeOf(context, `${path}.from-${from}`);
+    // Of an earlier try.
+    await context.files.remove(kept);
+    await copyFile(context.files, path, kept, from);
+    await context.files.syncFolder(folder);
+    isAny = true;
   }
-  await context.files.syncFolder(folder);
-}
-
-async function copyTail(
-  { files }: StoreContext,
-  path: string,
-  from: number,
-  place: string,
-): Promise<void> {
-  const kept = `${place}.from-${from}`;
-  // What an earlier try did not finish.
-  await files.remove(kept);
-  const [source, target] = [await files.open(path, 'read'), await files.open(kept, 'create')];
-  try {
-    const bytes = new Uint8Array(MIB);
-    for (let at = from; ; at += MIB) {
-      const got = await source.read(bytes, at);
-      if (got > 0) await target.write(bytes.subarray(0, got), at - from);
-      if (got < MIB) break;
-    }
-    await target.sync();
-  } finally {
-    await Promise.all([source.close(), target.close()]);
-  }
+  return isAny;
 }
 
 export function asideFolder({ folder }: StoreContext): string {
@@ -72,6 +56,15 @@ async function makeFolder(context: StoreContext): Promise<string> {
   return path;
 }
 
-function placeIn(folder: string, path: string): string {
-  return `${folder}/${path.slice(path.lastIndexOf('/') + 1)}`;
+function placeOf(context: StoreContext, path: string): string {
+  return `${asideFolder(context)}/${path.slice(path.lastIndexOf('/') + 1)}`;
+}
+
+/** Under the name that it had, with a number behind it where something is kept under that already. */
+async function freePlace(context: StoreContext, path: string): Promise<string> {
+  const place = placeOf(context, path);
+  for (let number = 1; ; number++) {
+    const free = number === 1 ? place : `${place}-${number}`;
+    if ((await context.files.stat(free)) === null) return free;
+  }
 }

@@ -5,11 +5,11 @@
  * match, or whose file is not there, are reconstructed from the other members; what verifies is handed
  * out, put back into the file it belongs to, and counted.
  */
-import { equalBytes, isZero } from '../base/bytes.js';
+import { isZero } from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
 import { SLOT_OVERHEAD_BYTES, type SlotBatch, type SlotKey } from '../crypto/engine.js';
 import { locate } from '../erasure/stripe.js';
-import { readHeader } from './chunk-meta.js';
+import { isHeaderOf, readHeader } from './chunk-meta.js';
 import type { StoreContext } from './context.js';
 import { groupLabel, type Group } from './group.js';
 import { MemberReader } from './member-reader.js';
@@ -225,7 +225,7 @@ export class SlotReader {
       const file = await files.open(path, 'update');
       try {
         const header = await readHeader(keys.maintenance, file);
-        if (header?.place !== member || !equalBytes(header.groupId, group.id)) return false;
+        if (!isHeaderOf(header, group, member)) return false;
         await file.write(bytes, offset);
         await file.sync();
       } finally {

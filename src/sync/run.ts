@@ -14,6 +14,7 @@ import { ChunkvolError, errorMessage, isChunkvolError } from '../base/errors.js'
 import type { Origin } from '../format/root.js';
 import { FOLDERS, type StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
+import { decodeOwn, ownKeyFiles, publishKeyFile } from '../store/key-files.js';
 import { statMember } from '../store/member-stat.js';
 import { readRoots, type RootFile } from '../store/root-files.js';
 import { fetchEach } from './fetch.js';
@@ -116,7 +117,9 @@ class SyncRun {
     this.refuseOthers(before, this.source.origin());
     if (this.options.dryRun === true) return this.planOnly(before);
     beginPhase(this.options, 'seal');
-    const { root, release } = await this.source.sealAndPin(this.newestOfOthers(before));
+    const others = strangersTo(before.roots, this.source.origin());
+    if (others.length > 0) await this.outrankKeys(before);
+    const { root, release } = await this.source.sealAndPin(newestGeneration(others));
     try {
       return await this.copy(before, root);
     } finally {
@@ -179,9 +182,24 @@ class SyncRun {
     refuseFork(this.remote.url, roots, head, this.receipt?.acceptedRoots ?? []);
   }
 
-  /** Where another copy's states are accepted, a restore must take ours for the newest. */
-  private newestOfOthers({ roots }: Survey): number {
-    return newestGeneration(strangersTo(roots, this.source.origin()));
+  /**
+   * Where another copy's states are accepted, a restore takes ours for the newest, and must open it with our
+   * passphrases: those of the other copy's key file would be all that count if it had the higher counter.
+   */
+  private async outrankKeys({ keys: there }: Survey): Promise<void> {
+    const { files, folder, keys } = this.context;
+    const [ours] = await ownKeyFiles(this.context);
+    if (!ours) return;
+    let highest = 0;
+    const note = (file: RemoteFile, bytes: Uint8Array | null): void => {
+      const theirs = nameOf(file) !== ours.name && bytes && decodeOwn(keys, bytes);
+      if (theirs) highest = Math.max(highest, theirs.counter);
+    };
+    const { signal } = this.options;
+    const listed = [...there].map(([path, bytes]) => ({ path, bytes }));
+    await fetchEach(this.context, this.remote, listed, note, { signal });
+    if (highest < ours.file.counter) return;
+    await publishKeyFile(files, folder, keys, { ...ours.file, counter: highest + 1 });
   }
 
   /** Compares what `head` needs with what is here and there. */

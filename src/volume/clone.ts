@@ -21,6 +21,7 @@ import {
   rootFolder,
   type StoreContext,
 } from '../store/context.js';
+import { copyFile } from '../store/copy-file.js';
 import { rootEntry, type Group } from '../store/group.js';
 import { statMember } from '../store/member-stat.js';
 import { publishFile, readWhole } from '../store/publish.js';
@@ -131,26 +132,6 @@ class Clone {
       this.made.push(`${keyFolder(this.target)}/${name}`);
       await publishFile(files, keyFolder(this.target), name, bytes);
     }
-  }
-}
-
-async function copyFile(files: Files, from: string, to: string): Promise<void> {
-  const source = await files.open(from, 'read');
-  try {
-    const target = await files.open(to, 'create');
-    try {
-      const buffer = new Uint8Array(MIB);
-      for (let at = 0, got = 0; ; at += got) {
-        got = await source.read(buffer, at);
-        if (got === 0) break;
-        await target.write(buffer.subarray(0, got), at);
-      }
-      await target.sync();
-    } finally {
-      await target.close();
-    }
-  } finally {
-    await source.close();
   }
 }
 

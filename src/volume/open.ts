@@ -9,7 +9,7 @@ import type { OpenFile } from '../base/files.js';
 import { memberBytes } from '../erasure/stripe.js';
 import { disposeGroup } from '../store/birth.js';
 import type { Environment, StoreContext } from '../store/context.js';
-import type { Group } from '../store/group.js';
+import { groupLabel, type Group } from '../store/group.js';
 import type { UnlockedVolume } from '../store/key-files.js';
 import { OpenFiles } from '../store/open-files.js';
 import { cutOff } from '../store/seal.js';
@@ -72,7 +72,7 @@ export async function openVolume(
   if (unlocked.keyFile.counter < recovered.base.keyCounter) {
     onNotice('the key file is older than the volume: passphrases removed since then still open it');
   }
-  if (!readOnly) await settleFolder(context, recovered, onNotice);
+  if (!readOnly) await settleFolder(context, recovered, { tolerance, onNotice });
   const { volume, cutGroups } = assemble(context, slots, recovered, unlocked, readOnly, onNotice);
   if (readOnly) return volume;
   // What was missing is missed no more when all that is left of it is sealed.
@@ -95,21 +95,41 @@ function isSealed(cutGroups: CutGroups): Promise<boolean> {
   );
 }
 
+interface SettleOptions {
+  readonly tolerance: Tolerance;
+  readonly onNotice: (line: string) => void;
+}
+
 /** Makes what was recovered durable, and takes away what does not count. */
 async function settleFolder(
   context: StoreContext,
   recovered: Recovered,
-  onNotice: (line: string) => void,
+  options: SettleOptions,
 ): Promise<void> {
+  let isKept = recovered.astray.length > 0;
   for (const { group } of recovered.cut) {
     const known = recovered.base.groups.find(({ ordinal }) => ordinal === group.ordinal);
-    if (recovered.isLossy) await setTailAside(context, group);
+    if (recovered.isLossy) isKept = (await keepTail(context, group, options)) || isKept;
     await renewTail(context, group, Math.min(known?.end ?? 0, group.end));
   }
   for (const group of recovered.empty) await disposeGroup(context, group.paths);
   if (recovered.astray.length > 0) await setAside(context, recovered.astray);
-  const isKept = recovered.isLossy || recovered.astray.length > 0;
-  if (isKept) onNotice(`what could not be read is kept in ${asideFolder(context)}`);
+  if (isKept) options.onNotice(`what could not be read is kept in ${asideFolder(context)}`);
+}
+
+/** Whether anything was to be kept, and is. Who has accepted the loss is not kept from opening for want of room. */
+async function keepTail(
+  context: StoreContext,
+  group: Group,
+  { tolerance, onNotice }: SettleOptions,
+): Promise<boolean> {
+  try {
+    return await setTailAside(context, group);
+  } catch (error) {
+    if (tolerance !== 'loss' || !isChunkvolError(error)) throw error;
+    onNotice(`what lies behind the end of ${groupLabel(group)} is not kept: ${error.message}`);
+    return false;
+  }
 }
 
 /**

@@ -261,12 +261,19 @@ export class Volume implements BlockDevice {
    */
   async sealAndPin(aboveGeneration = 0): Promise<{ root: RootFile; release: () => void }> {
     this.requireWritable();
-    const { roots } = this.parts.end.parts;
+    const { writePath, end } = this.parts;
+    const { roots } = end.parts;
     const letDelete = this.holdDeletion();
     try {
       const [keyFile] = await ownKeyFiles(this.context);
-      const news = [roots.noteKeyCounter(keyFile?.counter ?? 0), roots.skipTo(aboveGeneration)];
-      const root = await (news.includes(true) ? this.parts.writePath.renewRoot() : this.sealNow());
+      // Between two roots, or one that is being made would be taken for one that knows.
+      const news = await writePath.exclusively(() =>
+        Promise.resolve([
+          roots.noteKeyCounter(keyFile?.file.counter ?? 0),
+          roots.skipTo(aboveGeneration),
+        ]),
+      );
+      const root = await (news.includes(true) ? writePath.renewRoot() : this.sealNow());
       return { root, release: roots.pin(root) };
     } finally {
       letDelete();

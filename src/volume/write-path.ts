@@ -105,8 +105,9 @@ export class WritePath {
   }
 
   /** A new closed root and a new end of the log, even if nothing has changed. */
-  renewRoot(): Promise<RootFile> {
-    this.end.changed = true;
+  async renewRoot(): Promise<RootFile> {
+    // One that is being made ends by saying that nothing has changed since.
+    await this.lock.run(() => Promise.resolve((this.end.changed = true)));
     return this.seal();
   }
 

@@ -263,6 +263,26 @@ describe('key files, with repair --from', () => {
     await expectContents(volume);
   });
 
+  it('of another volume do not take the place of those here', async () => {
+    const other = await makeVolume('other');
+    const secret = sandbox.path('other.key');
+    fs.writeFileSync(secret, Buffer.alloc(32, 4));
+    const change = ['-C', other, 'key', 'change', '--key-file', sandbox.keyFile];
+    await sandbox.succeed([...change, '--new-key-file', secret]);
+    const remote = sandbox.path('other remote');
+    await sandbox.succeed(['-C', other, 'sync', '--key-file', secret, remote]);
+    const mistaken = ['-C', volume, 'repair', '--from', remote, '--key-file', secret];
+    for (const inflict of [null, flipBit, fs.rmSync]) {
+      for (const name of filesIn(volume, 'keys')) inflict?.(path.join(volume, 'keys', name));
+      const before = fingerprint(volume);
+      expectFailure(await sandbox.run(mistaken), inflict === fs.rmSync ? 1 : 3, /key/);
+      for (const [name, digest] of before) expect(fingerprint(volume).get(name)).toBe(digest);
+      expect(filesIn(volume, 'chunks')).toHaveLength(6);
+    }
+    await sandbox.succeed(repair('--key-file', sandbox.keyFile));
+    await expectContents(volume);
+  });
+
   it('that are whole stay, and what they do not open with is wrong', async () => {
     const changed = path.join(sandbox.folder, 'changed.key');
     fs.writeFileSync(changed, Buffer.alloc(32, 3));

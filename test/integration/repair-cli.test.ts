@@ -123,6 +123,42 @@ describe('a restore from a remote that gives other bytes', () => {
   });
 });
 
+describe('a copy made by hand of a volume in use', () => {
+  let folder: string;
+
+  /** With a torn end: what its open group has lost was flushed. */
+  beforeEach(async () => {
+    folder = sandbox.path('copy');
+    const server = await sandbox.serve(volume);
+    const client = await server.connect();
+    for (let i = 0; i < 3; i++) {
+      await client.write(4 * MIB + i * 65536, patterned(65536, i));
+      await client.flush();
+    }
+    fs.cpSync(volume, folder, { recursive: true });
+    await client.disconnect();
+    await server.stop();
+    for (const name of filesIn(folder, 'chunks', '.open')) {
+      fs.truncateSync(`${folder}/chunks/${name}`, 32768);
+    }
+  });
+
+  it('is scrubbed and repaired by the replicas of its roots when those are lost', async () => {
+    for (const name of filesIn(folder, 'roots')) fs.rmSync(`${folder}/roots/${name}`);
+    await sandbox.succeed(sandbox.on(folder, 'scrub'));
+    await sandbox.succeed(sandbox.on(folder, 'repair'));
+    await expectContents(folder);
+  });
+
+  it('is told from the volume, of which flushed writes are missing, whatever else is damaged', async () => {
+    fs.rmSync(`${folder}/local/identity`);
+    fs.rmSync(`${folder}/chunks/${newest[0]!}`);
+    const scrub = await sandbox.run(sandbox.on(folder, 'scrub'));
+    expect(scrub.stdout).toContain(`${newest[0]!}: missing`);
+    expectFailure(scrub, 4, /nothing was cut off/);
+  });
+});
+
 describe('what is no file, under the name of a chunk file', () => {
   it('counts as damage, keeps nobody waiting, and makes way for what is rebuilt', async () => {
     const [first, second] = newest.map((name) => `${volume}/chunks/${name}`) as [string, string];

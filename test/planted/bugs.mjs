@@ -355,8 +355,8 @@ export const PLANTED_BUGS = [
   {
     name: 'a decided seal is not finished',
     file: 'src/store/finish-seals.ts',
-    find: 'await context.files.rename(file.path, final[place]!);',
-    put: '',
+    find: 'await takeName(context, file.path, final[place]!);',
+    put: 'void takeName;',
     tests: SWEEP,
   },
   // Keys and nonces.
@@ -513,8 +513,8 @@ export const PLANTED_BUGS = [
   {
     name: 'healed bytes go into any file of that name',
     file: 'src/store/slot-reader.ts',
-    find: 'if (header?.place !== member || !equalBytes(header.groupId, group.id)) return false;',
-    put: '',
+    find: 'if (!isHeaderOf(header, group, member)) return false;',
+    put: 'void [isHeaderOf, header];',
     tests: ['test/unit/repair/poisoned.test.ts', ...DAMAGE],
   },
   {
@@ -1100,22 +1100,22 @@ export const PLANTED_BUGS = [
   {
     name: 'what a loss cuts off is not kept',
     file: 'src/volume/open.ts',
-    find: '    if (recovered.isLossy) await setTailAside(context, group);\n',
-    put: '',
+    find: 'return await setTailAside(context, group);',
+    put: 'return setTailAside === undefined;',
     tests: ['test/unit/volume/recovery.test.ts'],
   },
   {
     name: 'a key file opens the volume although a newer one has replaced it',
     file: 'src/store/key-files.ts',
-    find: '    if (candidates.slice(0, index).some((newer) => isGenuine(newer, unlocked.keys))) break;\n',
-    put: '    void index;\n',
+    find: '    if (newer.some((each) => isGenuine(each, unlocked.keys))) break;\n',
+    put: '    void newer;\n',
     tests: ['test/unit/store/key-files.test.ts'],
   },
   {
     name: 'a root that is copied does not know of a change of keys',
     file: 'src/volume/volume.ts',
-    find: 'isNews ? this.parts.writePath.renewRoot() : this.sealNow()',
-    put: 'isNews ? this.sealNow() : this.sealNow()',
+    find: 'news.includes(true) ? writePath.renewRoot() : this.sealNow()',
+    put: 'news.includes(true) ? this.sealNow() : this.sealNow()',
     tests: ['test/unit/volume/snapshots.test.ts'],
   },
   {
@@ -1130,6 +1130,27 @@ export const PLANTED_BUGS = [
     file: 'src/nbd/transmission.ts',
     find: 'this.link.account.stopWaiting();',
     put: 'this.link.account.close();',
+    tests: ['test/unit/nbd/grammar.test.ts'],
+  },
+  {
+    name: 'who accepts another copy on a remote is outranked by its key file',
+    file: 'src/sync/run.ts',
+    find: 'if (highest < ours.file.counter) return;',
+    put: 'if (highest >= 0) return;',
+    tests: ['test/unit/sync/run.test.ts'],
+  },
+  {
+    name: 'who accepts another copy on a remote is not the newest there',
+    file: 'src/sync/run.ts',
+    find: 'this.source.sealAndPin(newestGeneration(others))',
+    put: 'this.source.sealAndPin(0 * newestGeneration(others))',
+    tests: ['test/unit/sync/run.test.ts'],
+  },
+  {
+    name: 'a client is charged with the time that the device takes',
+    file: 'src/nbd/transmission.ts',
+    find: '      this.link.account.moved();\n    }\n',
+    put: '    }\n',
     tests: ['test/unit/nbd/grammar.test.ts'],
   },
 ];

@@ -5,12 +5,12 @@
 import { Option, type Command } from 'commander';
 import { equalBytes, toHex } from '../../base/bytes.js';
 import { ChunkvolError } from '../../base/errors.js';
-import { lockInKernel } from '../../base/lock.js';
 import { wrapVolumeKey, type Credential } from '../../crypto/key-slot.js';
 import { MAX_KEY_SLOTS, type KeySlot } from '../../format/key-file.js';
-import { keyFolder, type Environment } from '../../store/context.js';
+import type { Environment } from '../../store/context.js';
 import { keySlot, publishKeyFile, unlock, type UnlockedVolume } from '../../store/key-files.js';
 import { newArgon2Parameters, systemEnvironment } from '../environment.js';
+import { lockKeys } from '../key-rescue.js';
 import { print, remark, type GlobalOptions } from '../options.js';
 import {
   addCredentialOptions,
@@ -137,7 +137,7 @@ async function edit(options: Options, change: Change): Promise<KeySlot> {
   refuseTwoFromStandardInput(options);
   const environment = systemEnvironment();
   const credential = await readCredential(options);
-  const lock = await lockInKernel(keyFolder({ folder }));
+  const lock = await lockKeys(environment.files, folder);
   try {
     const unlocked = await unlock(environment.files, folder, credential);
     const { slots, slot } = await change(environment, unlocked);

@@ -210,6 +210,37 @@ describe('many clients that ask for much and read nothing', () => {
     await eventually(() => served.server.connectionCount === 0);
   });
 
+  it('are not charged with the time that the device takes', async () => {
+    const clock = new ManualClock();
+    let release = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (release = resolve));
+    const device = new MemoryDevice(2 ** 40, { before: () => gate });
+    await using served = await startServer(device, { clock });
+    const count = COMMON_BYTES / LARGEST;
+    const holders = await Promise.all(
+      Array.from({ length: count }, () => RawClient.transmitting(served.address)),
+    );
+    for (const raw of holders) {
+      raw.socket.pause();
+      raw.request({ command: Command.read, bytes: LARGEST });
+    }
+    await sleep(100);
+    const client = await NbdClient.connect(served.address);
+    const large = client.read(0, LARGEST);
+    await sleep(100);
+    clock.advance(2 * STALL_MS);
+    release();
+    await eventually(() => device.counts.read === count);
+    await sleep(100);
+    clock.advance(STALL_MS / 2);
+    await sleep(100);
+    expect(served.server.connectionCount).toBe(count + 1);
+    clock.advance(STALL_MS / 2);
+    await large;
+    await client.disconnect();
+    for (const raw of holders) raw.socket.destroy();
+  });
+
   it('may be a thousand', async () => {
     await using served = await startServer(new MemoryDevice(DISK_BYTES));
     const crowd: RawClient[] = [];

@@ -42,7 +42,7 @@ describe('the key files of a volume', () => {
     await expect(unlock(files, folder, keyFile)).rejects.toMatchObject({ code: 'wrong-key' });
     const { keys, keyFile: newest } = await unlock(files, folder, other);
     expect(newest.counter).toBe(2);
-    expect((await ownKeyFiles({ files, folder, keys })).map(({ counter }) => counter)).toEqual([
+    expect((await ownKeyFiles({ files, folder, keys })).map(({ file }) => file.counter)).toEqual([
       2, 1,
     ]);
     await removeOlderKeyFiles({ files, folder, keys });

@@ -3,6 +3,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { exitStatus, isChunkvolError } from '../../../src/base/errors.js';
+import { decodeOwn, ownKeyFiles } from '../../../src/store/key-files.js';
 import { RemoteMemory } from '../../../src/sync/memory.js';
 import { readRemoteBook, receiptOf } from '../../../src/sync/remotes.js';
 import { runSync, type SyncOptions, type SyncProgress } from '../../../src/sync/run.js';
@@ -259,6 +260,23 @@ describe('a volume that was written in two copies', () => {
     volume.write();
     await sync();
     await refused(sync({}, copy), 'fork', 6);
+  });
+
+  it('has the passphrases of the one that was accepted last, whoever changed theirs how often', async () => {
+    await volume.changeKeys();
+    await volume.changeKeys();
+    volume.write();
+    await sync();
+    await copy.changeKeys();
+    copy.write();
+    await sync({ acceptFork: true }, copy);
+    const [newest] = await ownKeyFiles(copy.context);
+    const counters = remote.names('keys').map((name) => {
+      return [name, decodeOwn(copy.context.keys, remote.files.get(name)!)!.counter] as const;
+    });
+    const [highest] = counters.sort(([, a], [, b]) => b - a);
+    expect(highest![0]).toBe(`keys/${newest!.name}`);
+    expect(counters[1]![1]).toBeLessThan(highest![1]);
   });
 
   it('is refused when the remote is ahead', async () => {

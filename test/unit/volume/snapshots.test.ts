@@ -283,6 +283,8 @@ describe('a root that is made to be copied', () => {
     expect(await pinned()).toEqual([generation + 1, 5]);
     await volume.close();
     // Whoever passes off the old one with it is found out.
+    fs.rmSync(`${folder}/keys`, { recursive: true });
+    fs.mkdirSync(`${folder}/keys`);
     await publishKeyFile(environment.files, folder, keys, old);
     const notices: string[] = [];
     const again = await open(folder, { onNotice: (line) => void notices.push(line) });
