@@ -7,9 +7,8 @@
  *
  * The key files come last: until then the folder is no volume.
  */
-import { MIB } from '../base/bytes.js';
+import {} from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
-import type { Files } from '../base/files.js';
 import { MAX_KEY_FILE_BYTES } from '../format/key-file.js';
 import type { Root } from '../format/root.js';
 import type { Snapshot } from '../format/snapshot.js';
