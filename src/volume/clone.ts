@@ -7,7 +7,6 @@
  *
  * The key files come last: until then the folder is no volume.
  */
-import {} from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
 import { MAX_KEY_FILE_BYTES } from '../format/key-file.js';
 import type { Root } from '../format/root.js';

@@ -246,6 +246,8 @@ describe('a volume that was written in two copies', () => {
 
   it('is refused on the side that comes second, and accepted once', async () => {
     volume.write();
+    await volume.sealNow();
+    volume.write();
     await sync();
     copy.write();
     await refused(sync({}, copy), 'fork', 6);
