@@ -68,7 +68,9 @@ function mend(
     if (closed === null) return open('torn-copy');
     if (name === 'repair') return repairOpened(closed as RepairOutcome, open);
     // Where all chunk files of the newest closed root are good, it is the log's end that is missing.
-    return closed.damages.length > 0 ? closed : open('torn-copy');
+    if (closed.damages.length === 0) return open('torn-copy');
+    const isTorn = closed.shut !== null && (await opensAsCopy(held, options));
+    return isTorn ? { ...closed, shut: null } : closed;
   });
 }
 
@@ -89,6 +91,24 @@ async function openIfWhole(
     return session;
   } catch (error) {
     if (isChunkvolError(error, 'lost', 'flushed-data-missing')) return error;
+    throw error;
+  }
+}
+
+/** Whether it is a copy made by hand, of which no more is missing than its end. */
+async function opensAsCopy(held: HeldVolume, options: AccessOptions): Promise<boolean> {
+  const settings = {
+    ...options,
+    readOnly: true,
+    acceptLoss: false,
+    tolerance: 'torn-copy' as const,
+  };
+  try {
+    const session = await openHeld(held, { ...settings, onNotice: () => undefined });
+    await session.close();
+    return true;
+  } catch (error) {
+    if (isChunkvolError(error, 'lost', 'flushed-data-missing')) return false;
     throw error;
   }
 }

@@ -2,12 +2,17 @@
 import { equalBytes } from '../base/bytes.js';
 import { isChunkvolError, tellsDamage, type ChunkvolError } from '../base/errors.js';
 import type { Files } from '../base/files.js';
-import { lockInKernel, type FolderLock } from '../base/lock.js';
 import type { Credential } from '../crypto/key-slot.js';
-import { decodeKeyFile, MAX_KEY_FILE_BYTES } from '../format/key-file.js';
+import { decodeKeyFile, MAX_KEY_FILE_BYTES, type KeyFile } from '../format/key-file.js';
 import { decodeOrNull } from '../store/chunk-meta.js';
 import { FOLDERS, keyFolder, NAME_PATTERN, type Environment } from '../store/context.js';
-import { ownKeyFiles, publishKeyFile, unlock, type UnlockedVolume } from '../store/key-files.js';
+import {
+  lockKeyFiles,
+  ownKeyFiles,
+  publishKeyFile,
+  unlock,
+  type UnlockedVolume,
+} from '../store/key-files.js';
 import { readWhole } from '../store/publish.js';
 import { readRoots } from '../store/root-files.js';
 import { fetchEach, fetchFolder, removeEach } from '../sync/fetch.js';
@@ -23,7 +28,7 @@ export async function restoreKeyFile(
   folder: string,
   { keys, keyFile }: UnlockedVolume,
 ): Promise<boolean> {
-  const lock = await lockKeys(files, folder);
+  const lock = await lockKeyFiles(files, folder);
   try {
     const left = await ownKeyFiles({ files, folder, keys }).catch((error: unknown) => {
       if (tellsDamage(error)) return [];
@@ -37,16 +42,10 @@ export async function restoreKeyFile(
   }
 }
 
-/** Nobody else changes the key files until it is released. Throws 'in-use'. */
-export async function lockKeys(files: Files, folder: string): Promise<FolderLock> {
-  await files.makeFolder(keyFolder({ folder }));
-  return lockInKernel(keyFolder({ folder }));
-}
-
 /**
  * Unlocks a volume that its own key files do not open, with those of a remote, and puts them back. The caller
  * holds the folder's lock. Throws `reason`, why they do not open it, where that is not their damage: a whole
- * one is here, or one that cannot be read, or there or here is another volume. Throws as Remote does too.
+ * one is here, or the remote's volume is another. Throws as Remote does too, and 'io' for want of rights.
  */
 export async function unlockFrom(
   context: Environment,
@@ -59,29 +58,36 @@ export async function unlockFrom(
   const unlocked = await unlockThere(files, folder, remote, credential);
   if (!unlocked) throw reason;
   const { keys, keyFile } = unlocked;
-  for (const bytes of await keyFilesHere(files, folder)) {
-    const { volumeId } = decodeOrNull(() => decodeKeyFile(bytes))?.file ?? keyFile;
-    if (!equalBytes(volumeId, keyFile.volumeId)) throw reason;
-  }
   const { roots, foreign } = await readRoots({
     ...context,
     folder,
     keys,
     volumeId: keyFile.volumeId,
   });
-  if (roots.length === 0 && foreign.length > 0) throw reason;
+  const { length: strangers } = [...foreign, ...(await otherKeyFiles(files, folder, keyFile))];
+  if (roots.length === 0 && strangers > 0) throw reason;
   if (!(await restoreKeyFile(files, folder, unlocked))) throw reason;
   return unlocked;
 }
 
-async function keyFilesHere(files: Files, folder: string): Promise<Uint8Array[]> {
-  const found: Uint8Array[] = [];
+/** The key files here that say that they are another volume's. */
+async function otherKeyFiles(
+  files: Files,
+  folder: string,
+  { volumeId }: KeyFile,
+): Promise<KeyFile[]> {
+  const others: KeyFile[] = [];
   for (const name of await files.list(keyFolder({ folder }))) {
     const path = `${keyFolder({ folder })}/${name}`;
-    const bytes = NAME_PATTERN.test(name) && (await readWhole(files, path, MAX_KEY_FILE_BYTES));
-    if (bytes) found.push(bytes);
+    const reading = readWhole(files, path, MAX_KEY_FILE_BYTES).catch((error: unknown) => {
+      if (tellsDamage(error)) return null;
+      throw error;
+    });
+    const bytes = NAME_PATTERN.test(name) ? await reading : null;
+    const decoded = bytes && decodeOrNull(() => decodeKeyFile(bytes));
+    if (decoded && !equalBytes(decoded.file.volumeId, volumeId)) others.push(decoded.file);
   }
-  return found;
+  return others;
 }
 
 /** null where the credential opens nothing there either. */

@@ -50,7 +50,7 @@ export interface ScrubOutcome {
   readonly hopeless: readonly string[];
   /** Groups that are not sealed yet; reading them verifies them. */
   readonly skippedGroups: number;
-  /** Why the volume does not open, for something else than the damages; null when it does. */
+  /** Why the newest state does not open, for something else than the damages; null when it does. */
   readonly shut: string | null;
 }
 
@@ -64,7 +64,7 @@ export interface RepairOutcome extends ScrubOutcome {
   readonly unrepaired: readonly string[];
   /** Ranges of the disk whose contents are gone, in bytes. */
   readonly lost: readonly DiskRange[];
-  /** Why the remote could not help, one line each. */
+  /** Why the remote could not help, and what else was not done; one line each. */
   readonly notes: readonly string[];
 }
 
@@ -91,7 +91,6 @@ export async function runRepair(
   { from }: RepairArguments,
   context: OperationContext,
 ): Promise<RepairOutcome> {
-  const { files, folder } = host.context;
   const notes: string[] = [];
   const fetchMember =
     from === null ? undefined : memberFetcher(host, openRemote(from), context, notes);
@@ -112,11 +111,25 @@ export async function runRepair(
     mendedFiles: [...new Set(both.flatMap(({ mended }) => mended.map(({ path }) => path)))],
     fetchedFiles: both.flatMap(({ fetched }) => fetched),
     restoredRoots: both.flatMap(({ roots }) => roots.restored),
-    restoredKeyFile: await restoreKeyFile(files, folder, host.unlocked),
+    restoredKeyFile: await putKeyFileBack(host, notes),
     unrepaired: report.unrepaired.map(({ path, reason }) => `${path}: ${reason}`),
     lost,
     notes,
   };
+}
+
+/** What was repaired before is told whatever comes of this. */
+async function putKeyFileBack(
+  { context: { files, folder }, unlocked }: MendingHost,
+  notes: string[],
+): Promise<boolean> {
+  try {
+    return await restoreKeyFile(files, folder, unlocked);
+  } catch (error) {
+    if (!isChunkvolError(error)) throw error;
+    notes.push(`the key files were not looked after: ${error.message}`);
+    return false;
+  }
 }
 
 function hooks({ onProgress, signal }: OperationContext): {

@@ -7,14 +7,19 @@ import { isChunkvolError } from '../base/errors.js';
 import type { Files } from '../base/files.js';
 import { systemLocks, type FolderLock } from '../base/lock.js';
 import type { Environment } from '../store/context.js';
-import { removeOlderKeyFiles, unlock, type UnlockedVolume } from '../store/key-files.js';
+import {
+  lockKeyFiles,
+  removeOlderKeyFiles,
+  unlock,
+  type UnlockedVolume,
+} from '../store/key-files.js';
 import { openRemote } from '../sync/open-remote.js';
 import { openVolume } from '../volume/open.js';
 import type { Tolerance } from '../volume/recovery.js';
 import { giveUpReserve } from '../volume/space.js';
 import type { Volume } from '../volume/volume.js';
 import { systemEnvironment } from './environment.js';
-import { lockKeys, unlockFrom } from './key-rescue.js';
+import { unlockFrom } from './key-rescue.js';
 import { readCredential, type CredentialSources } from './passphrase.js';
 
 export interface OpenSettings {
@@ -107,7 +112,7 @@ async function tidyKeys({
   unlocked,
 }: Omit<HeldVolume, 'lock'>): Promise<void> {
   const { files } = environment;
-  const lock = await lockKeys(files, folder);
+  const lock = await lockKeyFiles(files, folder);
   try {
     await removeOlderKeyFiles({ files, folder, keys: unlocked.keys });
   } finally {

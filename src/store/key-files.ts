@@ -8,6 +8,7 @@
 import { equalBytes } from '../base/bytes.js';
 import { ChunkvolError, isChunkvolError } from '../base/errors.js';
 import type { Files } from '../base/files.js';
+import { lockInKernel, type FolderLock } from '../base/lock.js';
 import { createHmac } from 'node:crypto';
 import { unwrapVolumeKey, type Credential, type WrappedKey } from '../crypto/key-slot.js';
 import { VolumeKeys } from '../crypto/key-schedule.js';
@@ -127,6 +128,12 @@ export interface OwnKeyFile {
   readonly name: string;
   readonly bytes: Uint8Array;
   readonly file: KeyFile;
+}
+
+/** Nobody else changes the key files until it is released. Throws 'in-use'. */
+export async function lockKeyFiles(files: Files, folder: string): Promise<FolderLock> {
+  await files.makeFolder(keyFolder({ folder }));
+  return lockInKernel(keyFolder({ folder }));
 }
 
 /** The key files of a volume in its folder that are whole, the newest first. Throws 'io'. */

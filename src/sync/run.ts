@@ -14,7 +14,7 @@ import { ChunkvolError, errorMessage, isChunkvolError } from '../base/errors.js'
 import type { Origin } from '../format/root.js';
 import { FOLDERS, type StoreContext } from '../store/context.js';
 import type { Group } from '../store/group.js';
-import { decodeOwn, ownKeyFiles, publishKeyFile } from '../store/key-files.js';
+import { decodeOwn, lockKeyFiles, ownKeyFiles, publishKeyFile } from '../store/key-files.js';
 import { statMember } from '../store/member-stat.js';
 import { readRoots, type RootFile } from '../store/root-files.js';
 import { fetchEach } from './fetch.js';
@@ -188,18 +188,25 @@ class SyncRun {
    */
   private async outrankKeys({ keys: there }: Survey): Promise<void> {
     const { files, folder, keys } = this.context;
-    const [ours] = await ownKeyFiles(this.context);
-    if (!ours) return;
-    let highest = 0;
+    const counters = new Map<string, number>();
     const note = (file: RemoteFile, bytes: Uint8Array | null): void => {
-      const theirs = nameOf(file) !== ours.name && bytes && decodeOwn(keys, bytes);
-      if (theirs) highest = Math.max(highest, theirs.counter);
+      const theirs = bytes && decodeOwn(keys, bytes);
+      if (theirs) counters.set(nameOf(file), theirs.counter);
     };
     const { signal } = this.options;
     const listed = [...there].map(([path, bytes]) => ({ path, bytes }));
     await fetchEach(this.context, this.remote, listed, note, { signal });
-    if (highest < ours.file.counter) return;
-    await publishKeyFile(files, folder, keys, { ...ours.file, counter: highest + 1 });
+    const lock = await lockKeyFiles(files, folder);
+    try {
+      const [ours] = await ownKeyFiles(this.context);
+      if (!ours) return;
+      counters.delete(ours.name);
+      const highest = Math.max(0, ...counters.values());
+      if (highest < ours.file.counter) return;
+      await publishKeyFile(files, folder, keys, { ...ours.file, counter: highest + 1 });
+    } finally {
+      await lock.release();
+    }
   }
 
   /** Compares what `head` needs with what is here and there. */

@@ -62,8 +62,23 @@ export async function openVolume(
     keys: unlocked.keys,
   };
   const openFiles = new OpenFiles(context.files);
+  try {
+    return await openWith(context, openFiles, { unlocked, readOnly, tolerance, onNotice });
+  } catch (error) {
+    await openFiles.closeAll();
+    throw error;
+  }
+}
+
+async function openWith(
+  context: StoreContext,
+  openFiles: OpenFiles,
+  options: Required<OpenOptions> & { readonly tolerance: Tolerance },
+): Promise<Volume> {
+  const { unlocked, readOnly, tolerance, onNotice } = options;
+  const { folder } = context;
   const slots = new SlotReader(context, openFiles, !readOnly);
-  const identity = await folderIdentity(environment, folder);
+  const identity = await folderIdentity(context, folder);
   const isCopy = identity === 'copied';
   if (isCopy && !readOnly) {
     onNotice(`${folder} is a copy made by hand: it goes on as a writer of its own`);
@@ -78,7 +93,7 @@ export async function openVolume(
   // What was missing is missed no more when all that is left of it is sealed.
   const isWhole = !(isCopy || tolerance === 'loss') || (await isSealed(cutGroups));
   try {
-    if (identity !== 'same' && isWhole) await writeIdentity(environment, folder);
+    if (identity !== 'same' && isWhole) await writeIdentity(context, folder);
   } catch (error) {
     // Groups are being sealed in the background, and the folder's lock is about to go.
     await volume.close().catch(() => undefined);

@@ -517,6 +517,16 @@ class RollForward {
       this.durableUpTo = Math.max(this.durableUpTo, durableUpTo);
       if (durableUpTo >= this.point.sequence && !this.holds(found)) this.unreached.push(found);
     }
+    if (this.isLossy) this.unreached.push(...this.lostSurvivors());
+  }
+
+  /** Groups beside the log, made since the root: what says that blocks were moved to them may be what is lost. */
+  private lostSurvivors(): FoundGroup[] {
+    return [...this.catalog.groups.values()].filter((found) => {
+      const { survived, ordinal } = found.header;
+      const isLost = survived > 0 && ordinal >= this.root.nextOrdinal && !this.holds(found);
+      return isLost && !this.superseded.has(found) && !this.unreached.includes(found);
+    });
   }
 
   /** Whether a group that was found is one of the volume's present state. */

@@ -84,14 +84,14 @@ export class Roots {
       this.enterLineage();
       this.generation = generation;
     }
-    return this.newestClosed !== null && this.newestClosed.root.generation <= generation;
+    return (this.newestClosed?.root.generation ?? 0) <= generation;
   }
 
   /** Takes note of the counter of the key file; false when the newest closed root knows it already. */
   noteKeyCounter(counter: number): boolean {
     const keyCounter = Math.max(counter, this.facts.keyCounter);
     this.facts = { ...this.facts, keyCounter };
-    return this.newestClosed !== null && this.newestClosed.root.keyCounter < keyCounter;
+    return (this.newestClosed?.root.keyCounter ?? 0) < keyCounter;
   }
 
   /** What the present state came out of. */

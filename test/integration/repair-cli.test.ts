@@ -151,11 +151,14 @@ describe('a copy made by hand of a volume in use', () => {
   });
 
   it('is told from the volume, of which flushed writes are missing, whatever else is damaged', async () => {
-    fs.rmSync(`${folder}/local/identity`);
     fs.rmSync(`${folder}/chunks/${newest[0]!}`);
-    const scrub = await sandbox.run(sandbox.on(folder, 'scrub'));
-    expect(scrub.stdout).toContain(`${newest[0]!}: missing`);
-    expectFailure(scrub, 4, /nothing was cut off/);
+    const ofCopy = await sandbox.run(sandbox.on(folder, 'scrub'));
+    expect(ofCopy.stdout).toContain(`${newest[0]!}: missing`);
+    expect(ofCopy.status).toBe(1);
+    fs.rmSync(`${folder}/local/identity`);
+    const ofVolume = await sandbox.run(sandbox.on(folder, 'scrub'));
+    expect(ofVolume.stdout).toContain(`${newest[0]!}: missing`);
+    expectFailure(ofVolume, 4, /nothing was cut off/);
   });
 });
 

@@ -8,9 +8,14 @@ import { ChunkvolError } from '../../base/errors.js';
 import { wrapVolumeKey, type Credential } from '../../crypto/key-slot.js';
 import { MAX_KEY_SLOTS, type KeySlot } from '../../format/key-file.js';
 import type { Environment } from '../../store/context.js';
-import { keySlot, publishKeyFile, unlock, type UnlockedVolume } from '../../store/key-files.js';
+import {
+  keySlot,
+  lockKeyFiles,
+  publishKeyFile,
+  unlock,
+  type UnlockedVolume,
+} from '../../store/key-files.js';
 import { newArgon2Parameters, systemEnvironment } from '../environment.js';
-import { lockKeys } from '../key-rescue.js';
 import { print, remark, type GlobalOptions } from '../options.js';
 import {
   addCredentialOptions,
@@ -137,7 +142,7 @@ async function edit(options: Options, change: Change): Promise<KeySlot> {
   refuseTwoFromStandardInput(options);
   const environment = systemEnvironment();
   const credential = await readCredential(options);
-  const lock = await lockKeys(environment.files, folder);
+  const lock = await lockKeyFiles(environment.files, folder);
   try {
     const unlocked = await unlock(environment.files, folder, credential);
     const { slots, slot } = await change(environment, unlocked);
