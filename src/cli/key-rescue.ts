@@ -78,12 +78,12 @@ async function otherKeyFiles(
 ): Promise<KeyFile[]> {
   const others: KeyFile[] = [];
   for (const name of await files.list(keyFolder({ folder }))) {
+    if (!NAME_PATTERN.test(name)) continue;
     const path = `${keyFolder({ folder })}/${name}`;
-    const reading = readWhole(files, path, MAX_KEY_FILE_BYTES).catch((error: unknown) => {
+    const bytes = await readWhole(files, path, MAX_KEY_FILE_BYTES).catch((error: unknown) => {
       if (tellsDamage(error)) return null;
       throw error;
     });
-    const bytes = NAME_PATTERN.test(name) ? await reading : null;
     const decoded = bytes && decodeOrNull(() => decodeKeyFile(bytes));
     if (decoded && !equalBytes(decoded.file.volumeId, volumeId)) others.push(decoded.file);
   }
