@@ -84,31 +84,30 @@ async function openIfWhole(
 ): Promise<Session | ChunkvolError> {
   const notices: string[] = [];
   const onNotice = (line: string): void => void notices.push(line);
-  const settings = { ...options, acceptLoss: false, tolerance: 'none' as const, onNotice };
-  try {
-    const session = await openHeld(held, settings);
-    notices.forEach(remarkOn(options));
-    return session;
-  } catch (error) {
-    if (isChunkvolError(error, 'lost', 'flushed-data-missing')) return error;
-    throw error;
-  }
+  const session = await tryOpen(held, { ...options, tolerance: 'none', onNotice });
+  if (!isChunkvolError(session)) notices.forEach(remarkOn(options));
+  return session;
 }
 
 /** Whether it is a copy made by hand, of which no more is missing than its end. */
 async function opensAsCopy(held: HeldVolume, options: AccessOptions): Promise<boolean> {
-  const settings = {
-    ...options,
-    readOnly: true,
-    acceptLoss: false,
-    tolerance: 'torn-copy' as const,
-  };
+  const onNotice = (): void => undefined;
+  const settings = { ...options, readOnly: true, tolerance: 'torn-copy' as const, onNotice };
+  const session = await tryOpen(held, settings);
+  if (isChunkvolError(session)) return false;
+  await session.close();
+  return true;
+}
+
+/** Without accepting a loss: why not, where more is missing than is tolerated. */
+async function tryOpen(
+  held: HeldVolume,
+  options: SessionOptions,
+): Promise<Session | ChunkvolError> {
   try {
-    const session = await openHeld(held, { ...settings, onNotice: () => undefined });
-    await session.close();
-    return true;
+    return await openHeld(held, { ...options, acceptLoss: false });
   } catch (error) {
-    if (isChunkvolError(error, 'lost', 'flushed-data-missing')) return false;
+    if (isChunkvolError(error, 'lost', 'flushed-data-missing')) return error;
     throw error;
   }
 }

@@ -76,10 +76,11 @@ export class MemoryBudget {
 
   /** Until the one that has stood still for longest has done so for long enough. */
   #watch(): void {
+    if (this.#cancelTimer !== null) return;
     const holders = [...this.#accounts].filter((account) => account.holdsCommon);
     const stoodMs = Math.max(0, ...holders.map((account) => account.stoodMs));
     const delayMs = Math.max(MIN_WATCH_MS, STALL_MS - stoodMs);
-    this.#cancelTimer ??= this.clock.after(delayMs, () => {
+    this.#cancelTimer = this.clock.after(delayMs, () => {
       this.#cancelTimer = null;
       for (const account of [...this.#accounts]) account.cutOffIfStalled();
       if (this.#waiting.size > 0) this.#watch();

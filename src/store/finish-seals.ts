@@ -9,7 +9,7 @@ import { footerAt } from './catalog.js';
 import { chunkFolder, NAME_PATTERN, type StoreContext } from './context.js';
 import { memberPaths, memberName, NEW_SUFFIX } from './group.js';
 import { statMember } from './member-stat.js';
-import { takeName } from './set-aside.js';
+import { makeWay } from './set-aside.js';
 import type { Manifest } from '../format/footer.js';
 import type { RootGroup } from '../format/root.js';
 import { toHex } from '../base/bytes.js';
@@ -57,7 +57,8 @@ async function finishOne(
     const name = memberName(context, found.id, sealId, place);
     const isDone = (await statMember(context.files, final[place]!)) !== null;
     if (!isDone && (await footerAt(context, file.path, name))) {
-      await takeName(context, file.path, final[place]!);
+      await makeWay(context, final[place]!);
+      await context.files.rename(file.path, final[place]!);
     }
   }
   for (const file of unfinished) {

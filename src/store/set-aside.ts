@@ -16,10 +16,15 @@ export async function setAside(context: StoreContext, paths: readonly string[]):
   }
 }
 
-/** Renames a file, in the place of whatever bears the name; a folder, which cannot be replaced, is moved there. */
+/** Moves a folder there that bears the name of a file: a rename replaces anything else. */
+export async function makeWay(context: StoreContext, path: string): Promise<void> {
+  const present = await context.files.stat(path).catch(() => null);
+  if (present?.kind === 'folder') await setAside(context, [path]);
+}
+
+/** Renames a file durably, in the place of whatever bears the name. */
 export async function takeName(context: StoreContext, from: string, to: string): Promise<void> {
-  const present = await context.files.stat(to).catch(() => null);
-  if (present?.kind === 'folder') await setAside(context, [to]);
+  await makeWay(context, to);
   await context.files.rename(from, to);
   await context.files.syncFolder(chunkFolder(context));
 }

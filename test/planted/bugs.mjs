@@ -355,8 +355,8 @@ export const PLANTED_BUGS = [
   {
     name: 'a decided seal is not finished',
     file: 'src/store/finish-seals.ts',
-    find: 'await takeName(context, file.path, final[place]!);',
-    put: 'void takeName;',
+    find: 'await context.files.rename(file.path, final[place]!);',
+    put: '',
     tests: SWEEP,
   },
   // Keys and nonces.
