@@ -13,6 +13,7 @@ import { sealHeader } from './chunk-meta.js';
 import { chunkFolder, type StoreContext } from './context.js';
 import { GroupWriter } from './group-writer.js';
 import { makeGroup, memberPaths, NEW_SUFFIX, OPEN_SUFFIX, type Group } from './group.js';
+import type { RowCodecs } from './row-codecs.js';
 
 export interface BirthPlan {
   readonly ordinal: number;
@@ -25,7 +26,12 @@ export interface BirthPlan {
   readonly bornAfter?: number;
 }
 
-export async function createGroup(context: StoreContext, plan: BirthPlan): Promise<GroupWriter> {
+/** `codecs`: of the same geometry. */
+export async function createGroup(
+  context: StoreContext,
+  plan: BirthPlan,
+  codecs: RowCodecs,
+): Promise<GroupWriter> {
   const group = makeGroup(context, {
     ordinal: plan.ordinal,
     id: context.random.bytes(16),
@@ -40,7 +46,7 @@ export async function createGroup(context: StoreContext, plan: BirthPlan): Promi
   const files: OpenFile[] = [];
   try {
     await createFiles(context, group, plan, created, files);
-    return await GroupWriter.create(context, group, files);
+    return new GroupWriter(context, group, files, codecs);
   } catch (error) {
     await Promise.all(files.map((file) => file.close().catch(() => undefined)));
     await disposeGroup(context, group.paths).catch(() => undefined);

@@ -20,13 +20,14 @@ import { KIB, MIB } from '../base/bytes.js';
 import { isChunkvolError } from '../base/errors.js';
 import type { OpenFile } from '../base/files.js';
 import { memberCount } from '../base/geometry.js';
-import { RowCodec } from '../erasure/row-codec.js';
+import type { RowCodec } from '../erasure/row-codec.js';
 import { commitEnd, piecesInUnit, place, rowBytes, unitStart } from '../erasure/stripe.js';
 import type { SlotBatch } from '../crypto/engine.js';
 import { maxRows } from '../format/footer.js';
 import type { StoreContext } from './context.js';
 import type { Group } from './group.js';
 import { finishRow } from './parity.js';
+import type { RowCodecs } from './row-codecs.js';
 import type { RowWork } from './work.js';
 
 /** A run of equal pieces in one unit: the first at `offset` of `buffer`, the others right behind. */
@@ -85,7 +86,6 @@ export class GroupWriter {
   private next = 0;
   /** Rows with bytes that are not in the files yet, the current one last. */
   private rows: Row[] = [];
-  private readonly spare: RowCodec[] = [];
   private readonly unsynced = new Set<number>();
   /** Bytes handed to the data files since the last fdatasync began. */
   private roundBytes = 0;
@@ -106,30 +106,18 @@ export class GroupWriter {
   /** MACs of every unit of every complete row, by place. */
   readonly macs: Uint8Array[][];
 
-  private constructor(
+  constructor(
     private readonly context: StoreContext,
     readonly group: Group,
     /** In order of places, open for update; each holds its header. */
     readonly files: readonly OpenFile[],
-    /** Serves the first row, and as the pattern of the others. */
-    private readonly template: RowCodec,
+    private readonly codecs: RowCodecs,
   ) {
     this.capacity = maxRows(group.geometry) * rowBytes(group.geometry);
     this.macs = files.map(() => []);
     this.aheadEnds = files.map(() => 0);
     this.work = context.workers?.rows(group) ?? null;
-    this.spare.push(template);
     this.startRow(0);
-  }
-
-  static async create(
-    context: StoreContext,
-    group: Group,
-    files: readonly OpenFile[],
-  ): Promise<GroupWriter> {
-    const { data, parity, unitBytes } = group.geometry;
-    const codec = await RowCodec.create(data, parity, unitBytes);
-    return new GroupWriter(context, group, files, codec);
   }
 
   get address(): number {
@@ -345,7 +333,7 @@ export class GroupWriter {
 
   private startRow(row: number): void {
     const { geometry } = this.group;
-    const codec = this.spare.pop() ?? this.template.another();
+    const codec = this.codecs.take();
     // The header zone of row 0 is in the files already, and is no part of any address.
     const start = unitStart(row);
     const members = memberCount(geometry);
@@ -536,7 +524,7 @@ export class GroupWriter {
     this.rows = this.rows.filter((other) => other !== row);
     // Rows are over in any order: parity counts as far as there is no gap.
     this.group.parityRows = Math.max(this.group.parityRows, this.rows[0]?.row ?? row.row + 1);
-    if (this.rows.length > 0) this.spare.push(row.codec);
+    this.codecs.giveBack(row.codec);
   }
 }
 

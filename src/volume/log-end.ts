@@ -17,6 +17,7 @@ import { createGroup, disposeGroup, type BirthPlan } from '../store/birth.js';
 import type { StoreContext } from '../store/context.js';
 import type { GroupWriter } from '../store/group-writer.js';
 import { groupLabel } from '../store/group.js';
+import { RowCodecs } from '../store/row-codecs.js';
 import type { BlockMap } from './block-map.js';
 import type { CutGroups } from './cut-groups.js';
 import type { GroupTable } from './group-table.js';
@@ -58,6 +59,7 @@ export class LogEnd {
   private retained: Committed[] = [];
   private durablePoint: LogPoint;
   private failed: ChunkvolError | null = null;
+  private codecs: RowCodecs | null = null;
   /** Log since the last root: what recovery would have to read. */
   tailBytes = 0;
   /** Whether the newest closed root is not the present state. */
@@ -205,7 +207,10 @@ export class LogEnd {
     const { geometry } = roots.facts;
     const durableUpTo = this.durablePoint.sequence - 1;
     const common = { ordinal: this.ordinal++, geometry, session: roots.session, durableUpTo };
-    const writer = await this.withReserve(() => createGroup(context, { ...plan, ...common }));
+    const codecs = (this.codecs ??= await RowCodecs.create(geometry));
+    const writer = await this.withReserve(() =>
+      createGroup(context, { ...plan, ...common }, codecs),
+    );
     groups.add(writer.group);
     return writer;
   }

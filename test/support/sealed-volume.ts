@@ -14,6 +14,7 @@ import { wrapVolumeKey, type Credential } from '../../src/crypto/key-slot.js';
 import { VolumeKeys } from '../../src/crypto/key-schedule.js';
 import type { LineageEntry, Root } from '../../src/format/root.js';
 import { createGroup } from '../../src/store/birth.js';
+import { RowCodecs } from '../../src/store/row-codecs.js';
 import { FOLDERS, type Environment, type StoreContext } from '../../src/store/context.js';
 import { rootEntry, type Group } from '../../src/store/group.js';
 import { keySlot, publishKeyFile } from '../../src/store/key-files.js';
@@ -154,15 +155,19 @@ export class SealedVolume implements SyncSource {
   private async sealGroup(slots: number): Promise<Group> {
     const ordinal = ++this.lastOrdinal;
     const none = { groupId: new Uint8Array(16), ordinal: 0, cut: 0, chain: new Uint8Array(32) };
-    const writer = await createGroup(this.context, {
-      ordinal,
-      geometry: this.geometry,
-      session: this.session,
-      predecessor: none,
-      firstSequence: 1,
-      durableUpTo: 0,
-      survived: 0,
-    });
+    const writer = await createGroup(
+      this.context,
+      {
+        ordinal,
+        geometry: this.geometry,
+        session: this.session,
+        predecessor: none,
+        firstSequence: 1,
+        durableUpTo: 0,
+        survived: 0,
+      },
+      await RowCodecs.create(this.geometry),
+    );
     for (let left = slots; left > 0;) {
       const run = writer.allocate(SLOT_BYTES, left);
       run.buffer.set(kernelRandomness.bytes(run.count * SLOT_BYTES), run.offset);

@@ -13,6 +13,7 @@ import { ROOT_PIECE_BYTES, SLOT_KIND } from '../../../src/format/commit.js';
 import type { RootReplica } from '../../../src/format/footer.js';
 import { sha256, type Root } from '../../../src/format/root.js';
 import { createGroup } from '../../../src/store/birth.js';
+import { RowCodecs } from '../../../src/store/row-codecs.js';
 import { chunkFolder, rootFolder, type StoreContext } from '../../../src/store/context.js';
 import type { GroupWriter } from '../../../src/store/group-writer.js';
 import { rootEntry, type Group } from '../../../src/store/group.js';
@@ -76,20 +77,24 @@ export class SampleVolume {
   }
 
   async startGroup(geometry: Geometry, context: StoreContext = this.context): Promise<GroupWriter> {
-    const writer = await createGroup(context, {
-      ordinal: this.groups.length + 1,
-      geometry,
-      session: SESSION,
-      predecessor: {
-        groupId: new Uint8Array(16),
-        ordinal: 0,
-        cut: 0,
-        chain: new Uint8Array(32),
+    const writer = await createGroup(
+      context,
+      {
+        ordinal: this.groups.length + 1,
+        geometry,
+        session: SESSION,
+        predecessor: {
+          groupId: new Uint8Array(16),
+          ordinal: 0,
+          cut: 0,
+          chain: new Uint8Array(32),
+        },
+        firstSequence: 1,
+        durableUpTo: 0,
+        survived: 0,
       },
-      firstSequence: 1,
-      durableUpTo: 0,
-      survived: 0,
-    });
+      await RowCodecs.create(geometry),
+    );
     this.groups.push(writer.group);
     return writer;
   }
