@@ -17,7 +17,7 @@ import type { OpenFiles } from './open-files.js';
 import { Reconstructor } from './reconstruct.js';
 import { ScratchBuffers } from './scratch.js';
 
-/** Slots of equal size, one behind the other in one stripe unit. */
+/** Slots of equal size in one stripe unit. */
 export interface SlotRun {
   readonly group: Group;
   readonly key: SlotKey;
@@ -29,6 +29,11 @@ export interface SlotRun {
   readonly numbers: Float64Array;
   readonly plain: Uint8Array;
   readonly plainAt: Uint32Array;
+  /**
+   * Where slot i begins, in bytes behind `address`; without it they lie one behind the other. What is between
+   * them is read as well. Not for what is read at once.
+   */
+  readonly starts?: Uint32Array;
 }
 
 export interface HealCounters {
@@ -135,10 +140,10 @@ export class SlotReader {
   /** Reads a run without help from parity; 1 in the result marks what could not be opened. */
   async readOrFail(run: SlotRun): Promise<Uint8Array> {
     const failed = new Uint8Array(run.count);
-    const slotBytes = run.plainBytes + SLOT_OVERHEAD_BYTES;
+    const bytes = startOf(run, run.count - 1) + run.plainBytes + SLOT_OVERHEAD_BYTES;
     const { member, offset } = locate(run.group.geometry, run.address);
-    const buffer = this.scratch.acquire(run.count * slotBytes);
-    const slots = buffer.subarray(0, run.count * slotBytes);
+    const buffer = this.scratch.acquire(bytes);
+    const slots = buffer.subarray(0, bytes);
     try {
       if (await this.members.read(run.group, member, offset, slots)) {
         this.context.engine.openSlots(run.key, batchOf(run, slots, 0, run.count), failed);
@@ -187,7 +192,7 @@ export class SlotReader {
 
   private async recover(run: SlotRun, index: number): Promise<void> {
     const slotBytes = run.plainBytes + SLOT_OVERHEAD_BYTES;
-    const address = run.address + index * slotBytes;
+    const address = run.address + startOf(run, index);
     const slot = await this.reconstructor.range(run.group, address, slotBytes, (candidate) => {
       const failed = new Uint8Array(1);
       return (
@@ -240,6 +245,11 @@ export class SlotReader {
   }
 }
 
+/** Bytes from the address of a run to its slot `index`. */
+function startOf({ starts, plainBytes }: SlotRun, index: number): number {
+  return starts ? starts[index]! : index * (plainBytes + SLOT_OVERHEAD_BYTES);
+}
+
 function emptyBatch(capacity: number): SlotBatch {
   const nothing = new Uint8Array(0);
   return {
@@ -273,12 +283,12 @@ function describeRun(batch: SlotBatch, run: SlotRun, slots: Uint8Array): void {
 
 /** The part [first, first + count) of a run as a batch over `slots`, which holds just that part. */
 function batchOf(run: SlotRun, slots: Uint8Array, first: number, count: number): SlotBatch {
-  const slotBytes = run.plainBytes + SLOT_OVERHEAD_BYTES;
   const slotAt = new Uint32Array(count);
   const positions = new Uint32Array(count);
   for (let i = 0; i < count; i++) {
-    slotAt[i] = i * slotBytes;
-    positions[i] = (run.address + (first + i) * slotBytes) / 8;
+    const start = startOf(run, first + i);
+    slotAt[i] = start - startOf(run, first);
+    positions[i] = (run.address + start) / 8;
   }
   return {
     count,

@@ -44,7 +44,7 @@ import {
 import type { Liveness } from './liveness.js';
 import type { LogEnd } from './log-end.js';
 import { Pace, type Excess } from './pace.js';
-import { Relocation } from './relocation.js';
+import { memoryForMoves, Relocation } from './relocation.js';
 import type { Deleted, Retention } from './retention.js';
 import { MapRewriter } from './rewrite.js';
 import type { SnapshotDevices } from './snapshot-devices.js';
@@ -111,6 +111,8 @@ export class Collector {
   /** What had been put into the log at the last walk. */
   private walkedAtBytes = 0;
   private last: Liveness | null = null;
+  /** Memory of this kind is not given back soon: it is taken once. */
+  private moving: [Uint8Array, Uint8Array] | null = null;
   private cancelTimer: (() => void) | null = null;
   private stopping = new AbortController();
   private idle: Promise<void> = Promise.resolve();
@@ -357,18 +359,23 @@ export class Collector {
     signal: AbortSignal,
   ): Promise<number> {
     const { end } = this.parts;
+    this.moving ??= memoryForMoves(end.parts.roots.facts);
     const aloneAt = frozen.snapshots.length === 0 ? frozen.headsVersion : null;
-    const relocation = new Relocation(this.parts, gathered.slots, aloneAt);
+    const relocation = new Relocation(this.parts, gathered.slots, this.moving, aloneAt);
     const gain = this.gainOf(victims, gathered);
     let moved = 0;
-    while (!relocation.isDone && !signal.aborted) {
-      const start = end.parts.context.clock.monotonic();
-      const before = relocation.doneShare;
-      moved += await relocation.step();
-      this.pace.noteGained(gain * (relocation.doneShare - before));
-      if (relocation.isAlone) this.retireLeft(gathered, relocation);
-      await this.parts.retention.settle();
-      await this.pause(end.parts.context.clock.monotonic() - start);
+    try {
+      while (!relocation.isDone && !signal.aborted) {
+        const start = end.parts.context.clock.monotonic();
+        const before = relocation.doneShare;
+        moved += await relocation.step();
+        this.pace.noteGained(gain * (relocation.doneShare - before));
+        if (relocation.isAlone) this.retireLeft(gathered, relocation);
+        await this.parts.retention.settle();
+        await this.pause(end.parts.context.clock.monotonic() - start);
+      }
+    } finally {
+      await relocation.stop();
     }
     for (const ordinal of relocation.stuck) this.stuck.add(ordinal);
     if (!signal.aborted) await relocation.touch(gathered.headNodes);

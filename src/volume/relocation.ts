@@ -8,9 +8,9 @@
  * - Maps of snapshots are written anew where they lead to what was moved, each shared node once, and the
  *   snapshots get new pointers at the end (rewrite.ts).
  */
+import { KIB } from '../base/bytes.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { ChunkvolError, isChunkvolError } from '../base/errors.js';
-import { piecesInUnit } from '../erasure/stripe.js';
 import { MAX_SURVIVED } from '../format/chunk-header.js';
 import { SLOT_KIND, type MoveEntry } from '../format/commit.js';
 import { NODE_FANOUT } from '../format/map-node.js';
@@ -20,10 +20,14 @@ import { reordered, type GatheredSlots, type NodePlace } from './gather.js';
 import { groupShareBytes, MAX_MOVED_BYTES, MAX_MOVED_SLOTS } from './limits.js';
 import type { LogEnd } from './log-end.js';
 import type { Moves, Survivors } from './survivors.js';
+import type { VolumeFacts } from './roots.js';
 import type { WritePath } from './write-path.js';
 
 /** Nodes that are marked under one hold of the lock. */
 const NODES_AT_A_TIME = 256;
+
+/** Between two slots that are read together: to read so much takes less than one more read. */
+const MAX_GAP_BYTES: number = 32 * KIB;
 
 /** Times that a commit is made again because the disk failed under it. */
 const MAX_ATTEMPTS = 3;
@@ -32,6 +36,17 @@ const MAX_ATTEMPTS = 3;
 export interface NewPlaces {
   readonly ordinals: Uint32Array;
   readonly positions: Uint32Array;
+}
+
+/** Slots that lie one behind the other in what was gathered, and of which the blocks were read. */
+interface Chunk {
+  readonly first: number;
+  readonly count: number;
+  readonly survived: number;
+  /** Slot i of them is block i here. */
+  readonly plain: Uint8Array;
+  /** Indexes of those that are needed still and could be read. */
+  readonly read: readonly number[];
 }
 
 export interface RelocationParts {
@@ -54,27 +69,30 @@ export class Relocation {
   private readonly kinds: Uint8Array;
   /** Where each of them stands in what was gathered. */
   private readonly order: Uint32Array;
-  private readonly plain: Uint8Array;
   private readonly blockBytes: number;
   private readonly chunk: number;
+  /** The first that has not been read. */
   private next = 0;
+  private done = 0;
+  private ahead: Promise<Chunk> | null = null;
+  /** Chunks that were read. */
+  private turns = 0;
 
   constructor(
     private readonly parts: RelocationParts,
     gathered: GatheredSlots,
+    /** For what is being moved, and for what is read meanwhile. */
+    private readonly plains: readonly [Uint8Array, Uint8Array],
     /** Slots are the disk's alone while this is the version of its heads; null where snapshots are. */
     private readonly aloneAt: number | null,
   ) {
-    const { blockBytes, geometry } = parts.end.parts.roots.facts;
-    const bytes = Math.min(MAX_MOVED_BYTES, groupShareBytes(geometry));
-    this.blockBytes = blockBytes;
-    this.chunk = Math.max(1, Math.min(MAX_MOVED_SLOTS, Math.floor(bytes / blockBytes)));
+    this.blockBytes = parts.end.parts.roots.facts.blockBytes;
+    this.chunk = plains[0].length / this.blockBytes;
     const kinds = this.kindsOf(gathered);
     this.order = byKind(gathered.ordinals, kinds);
     this.kinds = new Uint8Array(gathered.count);
     for (let i = 0; i < gathered.count; i++) this.kinds[i] = kinds[this.order[i]!]!;
     this.slots = reordered(gathered, this.order);
-    this.plain = new Uint8Array(Math.min(this.chunk, gathered.count) * blockBytes);
     this.places = {
       ordinals: new Uint32Array(gathered.count),
       positions: new Uint32Array(gathered.count),
@@ -82,22 +100,21 @@ export class Relocation {
   }
 
   get isDone(): boolean {
-    return this.next === this.slots.count;
+    return this.done === this.slots.count;
   }
 
   /** How much of it is done, from 0 to 1. */
   get doneShare(): number {
-    return this.isDone ? 1 : this.next / this.slots.count;
+    return this.isDone ? 1 : this.done / this.slots.count;
   }
 
-  /** Moves the next chunk. Returns the bytes that were moved. */
+  /** Moves the next chunk, and reads the one after it meanwhile. Returns the bytes that were moved. */
   async step(): Promise<number> {
-    const first = this.next;
-    const survived = this.kinds[first]!;
-    const count = this.chunkFrom(first);
-    this.next += count;
-    const present = await this.present(first, count);
-    const read = await this.readAll(present, first);
+    const { first, count, survived, plain, read } = await (this.ahead ?? this.read());
+    this.ahead = this.next < this.slots.count ? this.read() : null;
+    // Should that fail, the next step tells.
+    this.ahead?.catch(() => undefined);
+    this.done += count;
     if (read.length === 0) return 0;
     const order = Uint32Array.from(read).sort(
       (a, b) => this.slots.blocks[a]! - this.slots.blocks[b]!,
@@ -109,10 +126,15 @@ export class Relocation {
         return (at % 2 === 0 ? ordinals : positions)[order[at >> 1]!]!;
       }),
       slots: order.map((i) => i - first),
-      plain: this.plain,
+      plain,
     };
     await this.parts.writePath.exclusively(() => this.commit(moves, order, survived));
     return read.length * this.blockBytes;
+  }
+
+  /** Ends what is under way, if the next step is not to come. */
+  async stop(): Promise<void> {
+    await this.ahead?.catch(() => undefined);
   }
 
   /** Whether nothing but the disk's own map names what was gathered. */
@@ -127,6 +149,17 @@ export class Relocation {
       kinds[i] = warmth.survivedBy(groups.get(ordinals[i]!), positions[i]!);
     }
     return kinds;
+  }
+
+  /** Reads the next chunk. */
+  private async read(): Promise<Chunk> {
+    const first = this.next;
+    const count = this.chunkFrom(first);
+    this.next += count;
+    const plain = this.plains[this.turns++ % 2]!;
+    const present = await this.present(first, count);
+    const read = await this.readAll(present, first, plain);
+    return { first, count, survived: this.kinds[first]!, plain, read };
   }
 
   /** How many slots from `first` on are moved at once: they go to groups of one kind. */
@@ -214,72 +247,92 @@ export class Relocation {
   }
 
   /** Reads slots, the first of a chunk at `first`; returns the indexes of those that could be read. */
-  private async readAll(wanted: readonly number[], first: number): Promise<number[]> {
+  private async readAll(
+    wanted: readonly number[],
+    first: number,
+    plain: Uint8Array,
+  ): Promise<number[]> {
     const read: number[] = [];
     for (let at = 0; at < wanted.length;) {
-      const slot = wanted[at]!;
-      let following = 1;
-      while (wanted[at + following] === slot + following) following++;
-      const run = this.runFrom(slot, slot + following, first);
-      if (await this.tryRead(run)) {
-        for (let i = 0; i < run.count; i++) read.push(slot + i);
-      } else {
-        await this.readOneByOne(slot, run.count, first, read);
-      }
-      at += run.count;
+      const some = wanted.slice(at, at + this.runLength(wanted, at));
+      if (await this.tryRead(this.runOf(some, first, plain))) read.push(...some);
+      else read.push(...(await this.readOneByOne(some, first, plain)));
+      at += some.length;
     }
     return read;
   }
 
-  private async readOneByOne(
-    from: number,
-    count: number,
-    first: number,
-    read: number[],
-  ): Promise<void> {
-    for (let at = from; at < from + count; at++) {
-      if (await this.tryRead(this.runFrom(at, at + 1, first))) read.push(at);
-      else this.stuck.add(this.slots.ordinals[at]!);
-    }
-  }
-
-  /** Slots one behind the other in one stripe unit, from slot `at` on. */
-  private runFrom(at: number, limit: number, first: number): SlotRun {
-    const { ordinals, positions, blocks } = this.slots;
-    const group = this.parts.end.parts.groups.get(ordinals[at]!);
+  /** How many of the wanted slots, from the one at `at` on, are near each other in one stripe unit. */
+  private runLength(wanted: readonly number[], at: number): number {
+    const { ordinals } = this.slots;
     const slotBytes = this.blockBytes + SLOT_OVERHEAD_BYTES;
-    const address = positions[at]! * 8;
-    const most = Math.min(limit - at, piecesInUnit(group.geometry, address, slotBytes));
+    const ordinal = ordinals[wanted[at]!]!;
+    const { unitBytes } = this.parts.end.parts.groups.get(ordinal).geometry;
+    const unit = Math.floor(this.addressOf(wanted[at]!) / unitBytes);
     let count = 1;
-    while (
-      count < most &&
-      ordinals[at + count] === ordinals[at] &&
-      positions[at + count] === positions[at]! + (count * slotBytes) / 8
-    ) {
-      count++;
+    for (let end = this.addressOf(wanted[at]!) + slotBytes; at + count < wanted.length; count++) {
+      const slot = wanted[at + count]!;
+      const address = this.addressOf(slot);
+      if (ordinals[slot] !== ordinal || Math.floor(address / unitBytes) !== unit) break;
+      if (address - end > MAX_GAP_BYTES) break;
+      end = address + slotBytes;
     }
-    return {
-      group,
-      key: group.keys.slot,
-      address,
-      count,
-      plainBytes: this.blockBytes,
-      kind: SLOT_KIND.block,
-      numbers: blocks.slice(at, at + count),
-      plain: this.plain,
-      plainAt: Uint32Array.from({ length: count }, (_, i) => (at - first + i) * this.blockBytes),
-    };
+    return count;
   }
 
+  private addressOf(slot: number): number {
+    return this.slots.positions[slot]! * 8;
+  }
+
+  private async readOneByOne(
+    wanted: readonly number[],
+    first: number,
+    plain: Uint8Array,
+  ): Promise<number[]> {
+    const read: number[] = [];
+    for (const slot of wanted) {
+      if (await this.tryRead(this.runOf([slot], first, plain))) read.push(slot);
+      else this.stuck.add(this.slots.ordinals[slot]!);
+    }
+    return read;
+  }
+
+  /** False: something was in the way, in the case of a single slot that it is lost. */
   private async tryRead(run: SlotRun): Promise<boolean> {
     try {
       await this.parts.slots.read(run);
       return true;
     } catch (error) {
-      if (isChunkvolError(error, 'lost')) return false;
+      // What lies between slots may be damaged, and does not matter.
+      if (run.count > 1 || isChunkvolError(error, 'lost')) return false;
       throw error;
     }
   }
+
+  private runOf(wanted: readonly number[], first: number, plain: Uint8Array): SlotRun {
+    const group = this.parts.end.parts.groups.get(this.slots.ordinals[wanted[0]!]!);
+    const address = this.addressOf(wanted[0]!);
+    return {
+      group,
+      key: group.keys.slot,
+      address,
+      count: wanted.length,
+      plainBytes: this.blockBytes,
+      kind: SLOT_KIND.block,
+      numbers: Float64Array.from(wanted, (slot) => this.slots.blocks[slot]!),
+      plain,
+      plainAt: Uint32Array.from(wanted, (slot) => (slot - first) * this.blockBytes),
+      starts: Uint32Array.from(wanted, (slot) => this.addressOf(slot) - address),
+    };
+  }
+}
+
+/** Memory for what is moved and for what is read at a time, in which other threads can encrypt. */
+export function memoryForMoves({ blockBytes, geometry }: VolumeFacts): [Uint8Array, Uint8Array] {
+  const most = Math.min(MAX_MOVED_BYTES, groupShareBytes(geometry), MAX_MOVED_SLOTS * blockBytes);
+  const bytes = Math.max(1, Math.floor(most / blockBytes)) * blockBytes;
+  const memory = new SharedArrayBuffer(2 * bytes);
+  return [new Uint8Array(memory, 0, bytes), new Uint8Array(memory, bytes, bytes)];
 }
 
 /** Indexes of slots that are in order of their groups: those of a group in order of their kinds. */

@@ -137,7 +137,7 @@ export class Survivors {
   private async makeDurable(open: Open): Promise<void> {
     const { writer } = open;
     if (open.end === writer.address) return;
-    await this.end.withReserve(() => writer.writeAll());
+    await this.end.withReserve(() => writer.write());
     await writer.sync();
     open.end = writer.address;
     writer.group.end = open.end;
