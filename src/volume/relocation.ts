@@ -297,14 +297,12 @@ export class Relocation {
     return read;
   }
 
-  /** False: something was in the way, in the case of a single slot that it is lost. */
   private async tryRead(run: SlotRun): Promise<boolean> {
     try {
       await this.parts.slots.read(run);
       return true;
     } catch (error) {
-      // What lies between slots may be damaged, and does not matter.
-      if (run.count > 1 || isChunkvolError(error, 'lost')) return false;
+      if (isChunkvolError(error, 'lost')) return false;
       throw error;
     }
   }

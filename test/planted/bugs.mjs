@@ -16,6 +16,7 @@ const ENGINES = ['test/unit/crypto/engines.test.ts'];
 const REPAIR = ['test/unit/repair/rebuild.test.ts', 'test/unit/repair/repair.test.ts'];
 const NBD = ['test/unit/nbd'];
 const WRITE_NOW = ['test/unit/volume/write-now.test.ts'];
+const RELOCATION = ['test/unit/volume/relocation.test.ts'];
 const BACKGROUND = ['test/unit/volume/background.test.ts'];
 
 /**
@@ -63,6 +64,20 @@ export const PLANTED_BUGS = [
     find: 'if (!row.hasParity || row.writes.size > 0 || pendingBytes(row) > 0) return;',
     put: 'if (!row.hasParity || pendingBytes(row) > 0) return;',
     tests: CRASH,
+  },
+  {
+    name: 'the buffers of a group that is over serve nobody',
+    file: 'src/store/group-writer.ts',
+    find: '    this.codecs.giveBack(row.codec);\n',
+    put: '',
+    tests: ['test/unit/store/row-codecs.test.ts'],
+  },
+  {
+    name: 'what an earlier group has left in a buffer goes into the parity of the next',
+    file: 'src/store/group-writer.ts',
+    find: 'if (filled < unitBytes) row.codec.unit(member).fill(0, filled);',
+    put: '',
+    tests: ['test/unit/store/row-codecs.test.ts'],
   },
   {
     name: 'data are written before another thread has encrypted them',
@@ -893,6 +908,34 @@ export const PLANTED_BUGS = [
     find: 'if (isNew) checkpointer.forgetAllBut(frozen);',
     put: '',
     tests: BACKGROUND,
+  },
+  {
+    name: 'a collection reads slot by slot',
+    file: 'src/volume/relocation.ts',
+    find: 'if (address - end > MAX_GAP_BYTES) break;',
+    put: 'break;',
+    tests: RELOCATION,
+  },
+  {
+    name: 'slots near one that is lost are not moved',
+    file: 'src/volume/relocation.ts',
+    find: 'else read.push(...(await this.readOneByOne(some, first, plain)));',
+    put: '',
+    tests: RELOCATION,
+  },
+  {
+    name: 'what is read ahead takes the place of what is being moved',
+    file: 'src/volume/relocation.ts',
+    find: 'this.plains[this.turns++ % 2]!',
+    put: 'this.plains[0]',
+    tests: RELOCATION,
+  },
+  {
+    name: 'a collection is over while it reads ahead',
+    file: 'src/volume/relocation.ts',
+    find: 'await this.ahead?.catch(() => undefined);',
+    put: '',
+    tests: RELOCATION,
   },
   {
     name: 'moves count although the commit that tells of them has failed',

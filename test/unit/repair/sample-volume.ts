@@ -57,11 +57,13 @@ export class SampleVolume {
   /** A sealed group of `blocks` blocks: number i is at the address that `blockAddress` tells. */
   async addGroup(options: {
     geometry?: Geometry;
+    codecs?: RowCodecs;
     blocks: number;
     full?: boolean;
     root?: boolean;
   }): Promise<Group> {
-    const writer = await this.startGroup(options.geometry ?? SMALL);
+    const geometry = options.geometry ?? SMALL;
+    const writer = await this.startGroup(geometry, this.context, options.codecs);
     this.writeBlocks(writer, options.blocks);
     const root = options.root ? await this.addRoot(writer) : null;
     if (writer.address > 0) writer.endCommit();
@@ -76,7 +78,11 @@ export class SampleVolume {
     return writer.group;
   }
 
-  async startGroup(geometry: Geometry, context: StoreContext = this.context): Promise<GroupWriter> {
+  async startGroup(
+    geometry: Geometry,
+    context: StoreContext = this.context,
+    codecs?: RowCodecs,
+  ): Promise<GroupWriter> {
     const writer = await createGroup(
       context,
       {
@@ -93,7 +99,7 @@ export class SampleVolume {
         durableUpTo: 0,
         survived: 0,
       },
-      await RowCodecs.create(geometry),
+      codecs ?? (await RowCodecs.create(geometry)),
     );
     this.groups.push(writer.group);
     return writer;
