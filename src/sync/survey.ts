@@ -4,7 +4,7 @@
  * Names tell nothing to whoever has not seen the contents once. So roots and key files that are not
  * known yet are fetched, and what was found is kept in local/index-<remote>.json: an ordinary sync
  * fetches none. A file that does not open is no error: it is what somebody else, or a broken transfer,
- * has left there, and never counts.
+ * has left there. It does not count, but is looked at again each time: it may have been mended.
  */
 import { equalBytes } from '../base/bytes.js';
 import { ChunkvolError } from '../base/errors.js';
@@ -39,10 +39,9 @@ export interface Survey {
   readonly roots: readonly KnownRoot[];
 }
 
-/** What was found in a file before: null for one that is not this volume's. */
+/** What was found to be this volume's before. */
 interface Index {
-  readonly roots: Map<string, { readonly bytes: number; readonly root: KnownRoot | null }>;
-  /** Key files of this volume. */
+  readonly roots: Map<string, KnownRoot>;
   readonly keys: Map<string, number>;
 }
 
@@ -139,21 +138,21 @@ async function surveyRoots(
 ): Promise<{ roots: KnownRoot[]; strangers: number }> {
   for (const { name, bytes, root } of (await readRoots(context)).roots) {
     const file = { path: `${FOLDERS.roots}/${name}`, bytes: bytes.length };
-    index.roots.set(file.path, { bytes: file.bytes, root: knownRoot(file, root) });
+    index.roots.set(file.path, knownRoot(file, root));
   }
-  const isUnknown = (file: RemoteFile): boolean => {
-    const entry = index.roots.get(file.path);
-    return !entry || (entry.root === null && entry.bytes !== file.bytes);
-  };
+  // As with key files: of a known name and another size no good can come.
+  const unknown = files.filter((file) => !index.roots.has(file.path));
   const visit = (file: RemoteFile, bytes: Uint8Array | null): void => {
     const root = bytes && ownRoot(context, file, bytes);
-    index.roots.set(file.path, { bytes: file.bytes, root: root && knownRoot(file, root) });
+    if (root) index.roots.set(file.path, knownRoot(file, root));
   };
-  await fetchEach(context, remote, files.filter(isUnknown), visit, { signal });
-  const entries = files.map((file) => ({ file, root: index.roots.get(file.path)?.root ?? null }));
+  await fetchEach(context, remote, unknown, visit, { signal });
   return {
-    roots: entries.flatMap(({ file, root }) => (root?.bytes === file.bytes ? [root] : [])),
-    strangers: entries.filter(({ root }) => root === null).length,
+    roots: files.flatMap((file) => {
+      const root = index.roots.get(file.path);
+      return root?.bytes === file.bytes ? [root] : [];
+    }),
+    strangers: files.filter((file) => !index.roots.has(file.path)).length,
   };
 }
 
@@ -181,9 +180,8 @@ async function readIndex(context: StoreContext, url: string): Promise<Index> {
   const { keys, roots } = value;
   if (!Array.isArray(keys) || !Array.isArray(roots)) return index;
   for (const key of keys.filter(isRemoteFile)) index.keys.set(key.path, key.bytes);
-  for (const entry of roots.filter(isRemoteFile)) {
-    const known = isKnownRoot(entry);
-    index.roots.set(entry.path, { bytes: entry.bytes, root: known ? entry : null });
+  for (const root of roots.filter(isRemoteFile).filter(isKnownRoot)) {
+    index.roots.set(root.path, root);
   }
   return index;
 }
@@ -197,8 +195,8 @@ async function writeIndex(
 ): Promise<void> {
   const keys = files.filter((file) => index.keys.get(file.path) === file.bytes);
   const roots = files.flatMap((file) => {
-    const entry = index.roots.get(file.path);
-    return entry ? [entry.root ?? { path: file.path, bytes: entry.bytes }] : [];
+    const root = index.roots.get(file.path);
+    return root ? [root] : [];
   });
   const folder = `${context.folder}/${FOLDERS.local}`;
   const value = { version: VERSION, url, keys, roots };

@@ -910,6 +910,15 @@ export const PLANTED_BUGS = [
     tests: BACKGROUND,
   },
   {
+    name: 'a root that could not be read there once counts as none of ours for good',
+    file: 'src/sync/survey.ts',
+    find: '    if (root) index.roots.set(file.path, knownRoot(file, root));',
+    put: `    const nothing = { generation: 0, sessions: 0, digest: '' };
+    const none = { path: file.path, bytes: 0, closed: false, point: nothing };
+    index.roots.set(file.path, root ? knownRoot(file, root) : none);`,
+    tests: ['test/unit/sync/run.test.ts'],
+  },
+  {
     name: 'a collection reads slot by slot',
     file: 'src/volume/relocation.ts',
     find: 'if (address - end > MAX_GAP_BYTES) break;',

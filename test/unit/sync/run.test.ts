@@ -93,18 +93,26 @@ describe('runSync', () => {
     expect(wholeRoots(volume.context, remote)).toHaveLength(2);
   });
 
-  it('fetches the roots of others once only', async () => {
+  it('fetches the roots of copies once only', async () => {
     volume.write();
     await sync();
-    remote.files.set(`roots/${'0'.repeat(32)}`, new Uint8Array(700));
-    remote.files.set(`keys/${'0'.repeat(32)}`, new Uint8Array(80));
+    const copy = volume.copyTo(path.join(base, 'copy'));
+    copy.attach();
+    copy.write();
+    await sync({}, copy);
     remote.files.set('roots/notes.txt', new Uint8Array(5));
-    volume.write();
-    await sync();
-    expect(remote.log.filter((entry) => entry === 'download 1 roots')).toHaveLength(1);
-    remote.log.length = 0;
-    await sync();
-    expect(remote.log).not.toContain('download 1 roots');
+    const downloads: string[][] = [];
+    const download = remote.download.bind(remote);
+    remote.download = (folder, paths, options) => {
+      downloads.push([...paths]);
+      return download(folder, paths, options);
+    };
+    const root = `roots/${(await copy.newestRoot()).name}`;
+    await sync({ dryRun: true }).catch(() => undefined);
+    expect(downloads).toContainEqual([root]);
+    downloads.length = 0;
+    await sync({ dryRun: true }).catch(() => undefined);
+    expect(downloads).not.toContainEqual([root]);
   });
 
   it('replaces short files, and nothing else', async () => {
@@ -279,6 +287,22 @@ describe('a volume that was written in two copies', () => {
     const [highest] = counters.sort(([, a], [, b]) => b - a);
     expect(highest![0]).toBe(`keys/${newest!.name}`);
     expect(counters[1]![1]).toBeLessThan(highest![1]);
+  });
+
+  it('is refused though the root of the other could not be read at first', async () => {
+    copy.write();
+    // On another machine: here nobody knows what it has brought there.
+    await sync({ memory: new RemoteMemory(environment.files, path.join(base, 'elsewhere')) }, copy);
+    const name = `roots/${(await copy.newestRoot()).name}`;
+    const whole = remote.files.get(name)!;
+    remote.files.set(
+      name,
+      whole.map((byte) => byte ^ 1),
+    );
+    await sync({ dryRun: true });
+    remote.files.set(name, whole);
+    volume.write();
+    await refused(sync(), 'fork', 6);
   });
 
   it('is refused when the remote is ahead', async () => {
