@@ -17,7 +17,7 @@
  */
 import { settleAll } from '../base/async.js';
 import { KIB, MIB } from '../base/bytes.js';
-import { isChunkvolError } from '../base/errors.js';
+import { isChunkvolError, type ChunkvolError } from '../base/errors.js';
 import type { OpenFile } from '../base/files.js';
 import { memberCount } from '../base/geometry.js';
 import type { RowCodec } from '../erasure/row-codec.js';
@@ -62,6 +62,8 @@ interface Row {
   /** The parity of a complete row on its way into the files; null before, and when it has to be tried again. */
   parity: Promise<void> | null;
   hasParity: boolean;
+  /** Why the last try to write it found no room. */
+  refusal: ChunkvolError | null;
   /** The MACs of a complete row's units, when its parity is computed. */
   macs: Uint8Array[] | Promise<Uint8Array[]>;
 }
@@ -246,8 +248,17 @@ export class GroupWriter {
     await this.handing;
     await Promise.allSettled(this.writesUnderWay());
     await this.parityWritten().catch(() => undefined);
+    this.giveUnusedBack();
     this.work?.close();
     await Promise.all(this.files.map((file) => file.close().catch(() => undefined)));
+  }
+
+  /** A row that was started behind a full one, and that nothing has come to. */
+  private giveUnusedBack(): void {
+    const last = this.rows.at(-1);
+    if (this.next !== (last?.row ?? NaN) * rowBytes(this.group.geometry)) return;
+    this.rows.pop();
+    this.codecs.giveBack(last!.codec);
   }
 
   private get currentRow(): Row {
@@ -347,6 +358,7 @@ export class GroupWriter {
       sealing: null,
       parity: null,
       hasParity: false,
+      refusal: null,
       macs: [],
     });
   }
@@ -424,12 +436,15 @@ export class GroupWriter {
     write.then(over, over);
   }
 
-  private parityWritten(): Promise<void> {
-    return settleAll(this.rows.flatMap(({ parity }) => (parity ? [parity] : [])));
+  private async parityWritten(): Promise<void> {
+    await settleAll(this.rows.flatMap(({ parity }) => (parity ? [parity] : [])));
+    // What was refused before anybody waited for it must not be missed.
+    for (const { refusal } of this.rows) if (refusal) throw refusal;
   }
 
   /** Who waits for the parity is told of a failure; else it is tried again, or the group has failed. */
   private startParity(row: Row): void {
+    row.refusal = null;
     row.parity = this.writeParity(row);
     row.parity.then(
       () => {
@@ -438,7 +453,8 @@ export class GroupWriter {
       },
       (error: unknown) => {
         row.parity = null;
-        if (!isChunkvolError(error, 'no-space')) this.failure ??= error;
+        if (isChunkvolError(error, 'no-space')) row.refusal = error;
+        else this.failure ??= error;
       },
     );
   }

@@ -8,7 +8,7 @@
  * - Maps of snapshots are written anew where they lead to what was moved, each shared node once, and the
  *   snapshots get new pointers at the end (rewrite.ts).
  */
-import { KIB } from '../base/bytes.js';
+import { isZero, KIB } from '../base/bytes.js';
 import { SLOT_OVERHEAD_BYTES } from '../crypto/engine.js';
 import { ChunkvolError, isChunkvolError } from '../base/errors.js';
 import { MAX_SURVIVED } from '../format/chunk-header.js';
@@ -298,6 +298,8 @@ export class Relocation {
   }
 
   private async tryRead(run: SlotRun): Promise<boolean> {
+    // What is dead between slots may be damaged: nothing is to be rebuilt for that.
+    if (run.count > 1) return isZero(await this.parts.slots.readOrFail(run));
     try {
       await this.parts.slots.read(run);
       return true;

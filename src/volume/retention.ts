@@ -71,6 +71,8 @@ export class Retention {
 
   /** Whether any root that is there needs the group, or leads to the present state by way of it. */
   private isNeeded(group: Group): boolean {
+    // Where only replicas of roots are left, one of those is what a crash would lead back to.
+    if (!this.roots.newestClosed) return true;
     return this.roots.all.some(({ root }) => {
       const listed = root.groups.some(({ ordinal }) => ordinal === group.ordinal);
       return listed || root.tail.ordinal <= group.ordinal;

@@ -56,6 +56,7 @@ export class Survivors {
         await this.makeDurable(open);
         const fitting = this.fitting(open.writer, count - at);
         if (fitting === 0) {
+          await this.protect(open);
           this.seal(survived, open, true);
           continue;
         }
@@ -78,6 +79,7 @@ export class Survivors {
     for (const [survived, open] of [...this.open]) {
       try {
         await this.makeDurable(open);
+        await this.protect(open);
         this.seal(survived, open, false);
       } catch (error) {
         await this.noteFailure(survived, open, error);
@@ -118,7 +120,9 @@ export class Survivors {
   /** Nothing is laid out that there is no room for beside what is acknowledged. */
   private async requireRoom(blocks: number): Promise<void> {
     const { space, staging, counters } = this.end.parts;
-    const waiting = staging.stagedBytes + (this.end.writer?.unwrittenBytes ?? 0);
+    const writers = [this.end.writer, ...[...this.open.values()].map(({ writer }) => writer)];
+    const unwritten = writers.reduce((sum, writer) => sum + (writer?.unwrittenBytes ?? 0), 0);
+    const waiting = staging.stagedBytes + unwritten;
     await space.require(waiting + blocks * staging.blockBytes, counters.loggedBytes);
   }
 
@@ -141,6 +145,11 @@ export class Survivors {
     await writer.sync();
     open.end = writer.address;
     writer.group.end = open.end;
+  }
+
+  /** Parity that found no room is written before the seal, which would have to give the group up for it. */
+  private async protect({ writer }: Open): Promise<void> {
+    await this.end.withReserve(() => writer.writeAll());
   }
 
   private seal(survived: number, { writer, end }: Open, full: boolean): void {

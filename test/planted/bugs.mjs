@@ -138,8 +138,8 @@ export const PLANTED_BUGS = [
   {
     name: 'a failed write is forgotten',
     file: 'src/store/group-writer.ts',
-    find: 'else this.failure ??= error;',
-    put: '',
+    find: '} else this.failure ??= error;',
+    put: '}',
     tests: CRASH,
   },
   {
@@ -917,6 +917,34 @@ export const PLANTED_BUGS = [
     const none = { path: file.path, bytes: 0, closed: false, point: nothing };
     index.roots.set(file.path, root ? knownRoot(file, root) : none);`,
     tests: ['test/unit/sync/run.test.ts'],
+  },
+  {
+    name: 'survivors are sealed while their parity waits for room',
+    file: 'src/volume/survivors.ts',
+    find: 'await this.end.withReserve(() => writer.writeAll());',
+    put: 'void writer;',
+    tests: ['test/unit/volume/survivors.test.ts'],
+  },
+  {
+    name: 'parity that was refused before anybody waits for it is missed',
+    file: 'src/store/group-writer.ts',
+    find: '    for (const { refusal } of this.rows) if (refusal) throw refusal;\n',
+    put: '',
+    tests: ['test/unit/volume/survivors.test.ts'],
+  },
+  {
+    name: 'groups are deleted although no closed root is there',
+    file: 'src/volume/retention.ts',
+    find: 'if (!this.roots.newestClosed) return true;',
+    put: '',
+    tests: ['test/unit/volume/retention.test.ts'],
+  },
+  {
+    name: 'what is dead between slots is rebuilt',
+    file: 'src/volume/relocation.ts',
+    find: '    if (run.count > 1) return isZero(await this.parts.slots.readOrFail(run));\n',
+    put: '',
+    tests: RELOCATION,
   },
   {
     name: 'a collection reads slot by slot',

@@ -107,6 +107,18 @@ it('moves what is well beside what is not and dead', async () => {
   await volume.close();
 });
 
+it('rebuilds nothing for what is dead between', async () => {
+  const [volume, expected] = await overwritten(1);
+  spy.onRead = () => Promise.reject(damaged());
+  const { movedBytes } = await volume.collect({ aggressive: true });
+  expect(spy.reads).toBeGreaterThan(0);
+  expect(movedBytes).toBeGreaterThan(DISK / 4);
+  spy.onRead = () => Promise.resolve();
+  expect(volume.slots.counters.reconstructedSlots).toBe(0);
+  await expectAll(volume, expected);
+  await volume.close();
+});
+
 it('does not end while it reads', async () => {
   const [volume, expected] = await overwritten(1);
   const controller = new AbortController();
