@@ -437,9 +437,11 @@ export class GroupWriter {
   }
 
   private async parityWritten(): Promise<void> {
+    // What failed before anybody waited for it must not be missed.
+    const refused = this.rows.find(({ refusal }) => refusal)?.refusal;
     await settleAll(this.rows.flatMap(({ parity }) => (parity ? [parity] : [])));
-    // What was refused before anybody waited for it must not be missed.
-    for (const { refusal } of this.rows) if (refusal) throw refusal;
+    this.throwFailure();
+    if (refused) throw refused;
   }
 
   /** Who waits for the parity is told of a failure; else it is tried again, or the group has failed. */

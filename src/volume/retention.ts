@@ -58,6 +58,8 @@ export class Retention {
     const done = { groups: 0, bytes: 0 };
     for (;;) {
       if (this.roots.held || this.retiredBytes <= budgetBytes) return done;
+      // Where only replicas of roots are left, one of those is what a crash would lead back to.
+      if (!this.roots.newestClosed) return done;
       const [free] = this.groups.retired().filter((group) => !this.isNeeded(group));
       if (free) {
         if (!(await this.delete(free))) return done;
@@ -71,8 +73,6 @@ export class Retention {
 
   /** Whether any root that is there needs the group, or leads to the present state by way of it. */
   private isNeeded(group: Group): boolean {
-    // Where only replicas of roots are left, one of those is what a crash would lead back to.
-    if (!this.roots.newestClosed) return true;
     return this.roots.all.some(({ root }) => {
       const listed = root.groups.some(({ ordinal }) => ordinal === group.ordinal);
       return listed || root.tail.ordinal <= group.ordinal;

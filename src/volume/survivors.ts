@@ -147,7 +147,7 @@ export class Survivors {
     writer.group.end = open.end;
   }
 
-  /** Parity that found no room is written before the seal, which would have to give the group up for it. */
+  /** Parity of complete rows that found no room: the seal would have to give the group up for it. */
   private async protect({ writer }: Open): Promise<void> {
     await this.end.withReserve(() => writer.writeAll());
   }

@@ -928,14 +928,14 @@ export const PLANTED_BUGS = [
   {
     name: 'parity that was refused before anybody waits for it is missed',
     file: 'src/store/group-writer.ts',
-    find: '    for (const { refusal } of this.rows) if (refusal) throw refusal;\n',
+    find: '    if (refused) throw refused;\n',
     put: '',
     tests: ['test/unit/volume/survivors.test.ts'],
   },
   {
     name: 'groups are deleted although no closed root is there',
     file: 'src/volume/retention.ts',
-    find: 'if (!this.roots.newestClosed) return true;',
+    find: 'if (!this.roots.newestClosed) return done;',
     put: '',
     tests: ['test/unit/volume/retention.test.ts'],
   },
@@ -945,6 +945,13 @@ export const PLANTED_BUGS = [
     find: '    if (run.count > 1) return isZero(await this.parts.slots.readOrFail(run));\n',
     put: '',
     tests: RELOCATION,
+  },
+  {
+    name: 'a group is sealed although its parity could not be written',
+    file: 'src/store/group-writer.ts',
+    find: '    this.throwFailure();\n    if (refused) throw refused;\n',
+    put: '    if (refused) throw refused;\n',
+    tests: ['test/unit/store/late-parity.test.ts'],
   },
   {
     name: 'a collection reads slot by slot',
