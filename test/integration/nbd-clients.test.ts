@@ -316,11 +316,12 @@ describeWith(['python3', 'python3-libnbd'], 'libnbd in non-strict mode', () => {
 describeWith(['nbdkit'], 'our client', () => {
   it('works with nbdkit', async () => {
     const socket = path.join(folder, 'k');
-    const child = spawn(pathOf('nbdkit'), ['-f', '-U', socket, 'memory', String(SIZE)], {
-      stdio: 'ignore',
-    });
+    // Written when it takes connections; the socket is there before it does.
+    const ready = path.join(folder, 'k.pid');
+    const words = ['-f', '-P', ready, '-U', socket, 'memory', String(SIZE)];
+    const child = spawn(pathOf('nbdkit'), words, { stdio: 'ignore' });
     try {
-      await eventually(() => fs.existsSync(socket));
+      await eventually(() => fs.existsSync(ready));
       const client = await NbdClient.connect({ kind: 'unix', path: socket });
       expect([client.sizeBytes, client.readOnly]).toEqual([SIZE, false]);
       const data = pattern(3 * MIB);
