@@ -256,9 +256,9 @@ export class GroupWriter {
   /** A row that was started behind a full one, and that nothing has come to. */
   private giveUnusedBack(): void {
     const last = this.rows.at(-1);
-    if (this.next !== (last?.row ?? NaN) * rowBytes(this.group.geometry)) return;
+    if (!last || this.next !== last.row * rowBytes(this.group.geometry)) return;
     this.rows.pop();
-    this.codecs.giveBack(last!.codec);
+    this.codecs.giveBack(last.codec);
   }
 
   private get currentRow(): Row {

@@ -255,7 +255,10 @@ export class Relocation {
     const read: number[] = [];
     for (let at = 0; at < wanted.length;) {
       const some = wanted.slice(at, at + this.runLength(wanted, at));
-      if (await this.tryRead(this.runOf(some, first, plain))) read.push(...some);
+      const run = this.runOf(some, first, plain);
+      // What is dead between slots may be damaged: nothing is to be rebuilt for that.
+      const isWhole = run.count > 1 && isZero(await this.parts.slots.readOrFail(run));
+      if (isWhole) read.push(...some);
       else read.push(...(await this.readOneByOne(some, first, plain)));
       at += some.length;
     }
@@ -298,8 +301,6 @@ export class Relocation {
   }
 
   private async tryRead(run: SlotRun): Promise<boolean> {
-    // What is dead between slots may be damaged: nothing is to be rebuilt for that.
-    if (run.count > 1) return isZero(await this.parts.slots.readOrFail(run));
     try {
       await this.parts.slots.read(run);
       return true;

@@ -120,9 +120,8 @@ export class Survivors {
   /** Nothing is laid out that there is no room for beside what is acknowledged. */
   private async requireRoom(blocks: number): Promise<void> {
     const { space, staging, counters } = this.end.parts;
-    const writers = [this.end.writer, ...[...this.open.values()].map(({ writer }) => writer)];
-    const unwritten = writers.reduce((sum, writer) => sum + (writer?.unwrittenBytes ?? 0), 0);
-    const waiting = staging.stagedBytes + unwritten;
+    let waiting = staging.stagedBytes + (this.end.writer?.unwrittenBytes ?? 0);
+    for (const { writer } of this.open.values()) waiting += writer.unwrittenBytes;
     await space.require(waiting + blocks * staging.blockBytes, counters.loggedBytes);
   }
 

@@ -942,8 +942,8 @@ export const PLANTED_BUGS = [
   {
     name: 'what is dead between slots is rebuilt',
     file: 'src/volume/relocation.ts',
-    find: '    if (run.count > 1) return isZero(await this.parts.slots.readOrFail(run));\n',
-    put: '',
+    find: 'isZero(await this.parts.slots.readOrFail(run))',
+    put: '(await this.tryRead(run))',
     tests: RELOCATION,
   },
   {
